@@ -1,0 +1,54 @@
+"""The components that core itself brings to a platform: the database and the cache."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from motadata.core.cache import create_memory_cache
+from motadata.core.platform import ComponentSpec, Platform
+from motadata.core.protocols import Cache, Database
+from motadata.core.settings import Settings
+
+
+class DatabaseSettings(Settings, prefix="MOTADATA_DATABASE_"):
+    """Where PostgreSQL is.
+
+    Attributes:
+        url: `postgresql://` address of the role that the SDK runs as, which must not be able to
+            bypass row-level security; None starts the embedded server.
+        owner_url: Address of the role that owns the tables, for migrations; None skips them.
+        max_connections: Most connections of the pool.
+        timeout: Seconds for waiting for a connection and for each statement.
+    """
+
+    url: SecretStr | None = None
+    owner_url: SecretStr | None = None
+    max_connections: int = 10
+    timeout: float = 30.0
+
+
+class DataSettings(Settings):
+    """Where the SDK keeps files.
+
+    Attributes:
+        data_directory: Folder of the embedded servers, made when absent.
+    """
+
+    data_directory: Path = Path(".motadata")
+
+
+class CacheSettings(Settings, prefix="MOTADATA_CACHE_"):
+    """How much the cache holds.
+
+    Attributes:
+        max_size: Most entries.
+        ttl: Seconds that an entry lives.
+    """
+
+    max_size: int = 10_000
+    ttl: float = 3600.0

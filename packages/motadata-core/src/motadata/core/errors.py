@@ -1,0 +1,334 @@
+"""Every error that the SDK raises, in one tree, so that one component can catch another's.
+
+```
+SDKError
+├── ConfigurationError
+│   └── MissingExtraError
+├── TenantError
+│   ├── TenantRequiredError
+│   └── InvalidIdentifierError
+├── AgentError
+│   ├── AgentConfigurationError
+│   ├── AgentExecutionError
+│   └── AgentCommunicationError
+├── RAGError
+│   ├── DocumentProcessingError
+│   ├── DocumentNotFoundError
+│   └── RetrievalError
+├── GatewayError
+│   ├── ProviderError
+│   ├── RateLimitError
+│   ├── ValidationError
+│   ├── BudgetExceededError
+│   └── CircuitOpenError
+├── DatabaseError
+│   ├── ConnectionError
+│   ├── QueryError
+│   └── MigrationError
+├── IngestionError
+│   ├── EmptyFileError
+│   ├── FileTooLargeError
+│   ├── UnsupportedFormatError
+│   ├── UnreadableFileError
+│   └── LoaderCrashedError
+├── CacheError
+├── MessagingError
+├── CodecError
+├── MLError
+└── AccessError
+    ├── AuthenticationError
+    └── PermissionDeniedError
+```
+
+A message names what was wrong, the offending value and the remedy. It never holds a secret, a prompt
+or the text of a document. No exception of a third-party library leaves a public method unwrapped: it
+is the `__cause__` of one of these.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SDKError(Exception):
+    """Base of everything that the SDK raises on purpose.
+
+    Args:
+        message: What was wrong, with which value.
+        remedy: What the reader can do about it; appended to the message.
+        tenant_id: The tenant for whom the operation ran, when there was one.
+        trace_id: The trace in which it happened, 32 hexadecimal digits.
+        retryable: Whether the same call may succeed later; None takes the class's default.
+    """
+
+    code: ClassVar[str] = "sdk_error"
+    """Stable, machine-readable name; it does not change when the wording of a message does."""
+
+    component: ClassVar[str] = "core"
+    """The room of the SDK that raises it."""
+
+    default_retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str | None = None,
+        tenant_id: str | None = None,
+        trace_id: str | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(f"{message} {remedy}" if remedy else message)
+        self.remedy = remedy
+        self.tenant_id = tenant_id
+        self.trace_id = trace_id
+        self.retryable = self.default_retryable if retryable is None else retryable
+
+
+class ConfigurationError(SDKError):
+    """A setting is missing, malformed or contradicts another."""
+
+    code = "configuration_error"
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency is needed and not installed; the message names the extra."""
+
+    code = "missing_extra"
+
+    def __init__(self, package: str, *, extra: str, distribution: str) -> None:
+        super().__init__(
+            f"This needs the package {package!r}, which is not installed.",
+            remedy=f"Install it with: pip install '{distribution}[{extra}]'",
+        )
+        self.extra = extra
+
+
+class TenantError(SDKError):
+    """Something is wrong with the tenant of an operation."""
+
+    code = "tenant_error"
+
+
+class TenantRequiredError(TenantError):
+    """An operation was called without a tenant and outside every `tenant_scope`."""
+
+    code = "tenant_required"
+
+
+class InvalidIdentifierError(TenantError):
+    """An identifier does not follow the grammar `[A-Za-z0-9_-]{1,64}`."""
+
+    code = "invalid_identifier"
+
+
+class AgentError(SDKError):
+    """Base of what agents raise."""
+
+    code = "agent_error"
+    component = "agents"
+
+
+class AgentConfigurationError(AgentError):
+    """An agent was built from settings that cannot work."""
+
+    code = "agent_configuration_error"
+
+
+class AgentExecutionError(AgentError):
+    """A task failed while an agent ran it."""
+
+    code = "agent_execution_error"
+
+
+class AgentCommunicationError(AgentError):
+    """A message between agents was not delivered or was not understood."""
+
+    code = "agent_communication_error"
+    default_retryable = True
+
+
+class RAGError(SDKError):
+    """Base of what retrieval-augmented generation raises."""
+
+    code = "rag_error"
+    component = "rag"
+
+
+class DocumentProcessingError(RAGError):
+    """A document could not be chunked, embedded or stored; nothing of it was kept."""
+
+    code = "document_processing_error"
+
+
+class DocumentNotFoundError(RAGError):
+    """The tenant has no document of that id."""
+
+    code = "document_not_found"
+
+
+class RetrievalError(RAGError):
+    """A query could not be answered from the stored documents."""
+
+    code = "retrieval_error"
+
+
+class GatewayError(SDKError):
+    """Base of what the LLM gateway raises."""
+
+    code = "gateway_error"
+    component = "gateway"
+
+
+class ProviderError(GatewayError):
+    """A model provider failed, refused, or did not answer in time."""
+
+    code = "provider_error"
+
+
+class RateLimitError(GatewayError):
+    """A limit of ours or of the provider was reached; `retry_after` says for how many seconds."""
+
+    code = "rate_limited"
+    default_retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        remedy: str | None = None,
+        tenant_id: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, tenant_id=tenant_id)
+        self.retry_after = retry_after
+
+
+class ValidationError(GatewayError):
+    """A request to a model, or its output, broke a rule."""
+
+    code = "validation_error"
+
+
+class BudgetExceededError(GatewayError):
+    """A tenant's budget does not cover the call."""
+
+    code = "budget_exceeded"
+
+
+class CircuitOpenError(GatewayError):
+    """A dependency failed so often that it is left alone for a while."""
+
+    code = "circuit_open"
+    default_retryable = True
+
+
+class DatabaseError(SDKError):
+    """Base of what the database adapter raises."""
+
+    code = "database_error"
+    component = "database"
+
+
+class ConnectionError(DatabaseError):  # noqa: A001 - the name that the SDK's users were promised
+    """The database cannot be reached, or the connection broke before the outcome was known."""
+
+    code = "database_connection_error"
+    default_retryable = True
+
+
+class QueryError(DatabaseError):
+    """The database refused a statement, or it ran out of time."""
+
+    code = "database_query_error"
+
+
+class MigrationError(DatabaseError):
+    """A migration failed, was edited after it had run, or left a table without isolation."""
+
+    code = "migration_error"
+
+
+class IngestionError(SDKError):
+    """Base of what ingestion raises for a file; nothing of the file was stored."""
+
+    code = "ingestion_error"
+    component = "ingest"
+
+
+class EmptyFileError(IngestionError):
+    """The file has no content, or none that can be read as text."""
+
+    code = "empty_file"
+
+
+class FileTooLargeError(IngestionError):
+    """The file, or what it unpacks to, is above the limit."""
+
+    code = "file_too_large"
+
+
+class UnsupportedFormatError(IngestionError):
+    """Nothing installed reads files of this kind."""
+
+    code = "unsupported_format"
+
+
+class UnreadableFileError(IngestionError):
+    """The content is damaged, encrypted, or not what its name says."""
+
+    code = "unreadable_file"
+
+
+class LoaderCrashedError(IngestionError):
+    """The isolated process that read the file died or ran out of time or memory."""
+
+    code = "loader_crashed"
+
+
+class CacheError(SDKError):
+    """A cache was misused, or its server failed in a way that cannot be treated as a miss."""
+
+    code = "cache_error"
+    component = "cache"
+
+
+class MessagingError(SDKError):
+    """A message could not be published, delivered or understood."""
+
+    code = "messaging_error"
+    component = "messaging"
+    default_retryable = True
+
+
+class CodecError(SDKError):
+    """Bytes are not a valid encoding, or a value has none."""
+
+    code = "codec_error"
+    component = "codec"
+
+
+class MLError(SDKError):
+    """Base of what the machine-learning framework raises."""
+
+    code = "ml_error"
+    component = "ml"
+
+
+class AccessError(SDKError):
+    """Base of what callers from outside get when they may not do what they ask."""
+
+    code = "access_error"
+    component = "api"
+
+
+class AuthenticationError(AccessError):
+    """The caller's key is missing, malformed, unknown or revoked."""
+
+    code = "authentication_failed"
+
+
+class PermissionDeniedError(AccessError):
+    """The caller is known and may not do this."""
+
+    code = "permission_denied"

@@ -1,0 +1,46 @@
+"""The contracts by which components meet; none of them knows another's package.
+
+Each is a `typing.Protocol`: any object that fits will do. `motadata.core.testing` holds a suite of
+tests for each that an implementation, ours or yours, subclasses to prove that it fits.
+"""
+
+from motadata.core.protocols.agent import Agent, Memory
+from motadata.core.protocols.cache import Cache
+from motadata.core.protocols.codec import Codec
+from motadata.core.protocols.component import Component
+from motadata.core.protocols.database import Database, Metric, Row, Transaction, VectorStore
+from motadata.core.protocols.gateway import CachePolicy, Gateway
+from motadata.core.protocols.ingestion import (
+    DocumentLoader,
+    FileOutcome,
+    IngestionService,
+    Stage,
+    UploadProgress,
+    UploadReport,
+)
+from motadata.core.protocols.knowledge_base import KnowledgeBase
+from motadata.core.protocols.predictor import Predictor
+
+
+__all__ = [
+    "Agent",
+    "Cache",
+    "CachePolicy",
+    "Codec",
+    "Component",
+    "Database",
+    "DocumentLoader",
+    "FileOutcome",
+    "Gateway",
+    "IngestionService",
+    "KnowledgeBase",
+    "Memory",
+    "Metric",
+    "Predictor",
+    "Row",
+    "Stage",
+    "Transaction",
+    "UploadProgress",
+    "UploadReport",
+    "VectorStore",
+]

@@ -1,0 +1,97 @@
+"""The contract of a cache: tenant-scoped, bounded, allowed to forget, never allowed to mix up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from motadata.core.models import Health
+
+
+class Cache(Protocol):
+    """Values by tenant, namespace and key.
+
+    A value is anything that the codec encodes; what `get` returns equals what was set and must not be
+    changed by the caller. A cache may forget anything at any time and never returns a value under
+    another tenant, namespace or key than the one it was set under. Keys are 1 to 512 characters
+    without control characters; namespaces are identifiers.
+
+    Every method takes `tenant_id`; None means the tenant of the scope.
+
+    Raises:
+        TenantRequiredError: No tenant is given and none is in scope.
+        InvalidIdentifierError: The tenant or the namespace breaks the grammar.
+        CacheError: The key breaks its rule, or the TTL is not positive.
+    """
+
+    async def get(
+        self, key: str, *, namespace: str = "default", tenant_id: str | None = None
+    ) -> object | None:
+        """Return the live value of `key`, or None. A stored None reads as absent."""
+        ...
+
+    async def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: float | None = None,
+        namespace: str = "default",
+        tenant_id: str | None = None,
+    ) -> None:
+        """Store `value` for `ttl` seconds; None takes the cache's default."""
+        ...
+
+    async def delete(
+        self, key: str, *, namespace: str = "default", tenant_id: str | None = None
+    ) -> bool:
+        """Forget `key`; return whether it was there."""
+        ...
+
+    async def get_many(
+        self, keys: Sequence[str], *, namespace: str = "default", tenant_id: str | None = None
+    ) -> Mapping[str, object]:
+        """Return the live values of those keys that have one."""
+        ...
+
+    async def set_many(
+        self,
+        values: Mapping[str, object],
+        *,
+        ttl: float | None = None,
+        namespace: str = "default",
+        tenant_id: str | None = None,
+    ) -> None:
+        """Store all values for `ttl` seconds each."""
+        ...
+
+    async def get_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], Awaitable[object]],
+        *,
+        ttl: float | None = None,
+        namespace: str = "default",
+        tenant_id: str | None = None,
+    ) -> object:
+        """Return the value of `key`; when absent, await `compute` and store what it returns.
+
+        However many callers wait for one key, one computation runs. A caller that is cancelled does
+        not cancel the others; the computation is cancelled when nobody waits any more. An exception
+        reaches all who wait and is not stored.
+        """
+        ...
+
+    async def invalidate_pattern(
+        self, pattern: str, *, namespace: str = "default", tenant_id: str | None = None
+    ) -> int:
+        """Forget the keys of one namespace that match a glob (`*`, `?`); return how many went."""
+        ...
+
+    async def invalidate_tenant(self, *, tenant_id: str | None = None) -> None:
+        """Forget everything of the tenant."""
+        ...
+
+    async def health(self) -> Health:
+        """Say whether the cache serves."""
+        ...

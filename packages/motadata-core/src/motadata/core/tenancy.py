@@ -1,0 +1,105 @@
+"""Who an operation is for: validated tenant identifiers and the scope that carries one.
+
+Every public operation of the SDK takes `tenant_id: str | None = None` and resolves it with
+`resolve_tenant`: an explicit tenant wins, None means the tenant of the surrounding `tenant_scope`,
+and no tenant at all is an error, never a default.
+
+    with tenant_scope("acme"):
+        await knowledge_base.query("How do I reset a VPN token?")
+
+The scope lives in a context variable, so it follows `await`, tasks and `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, Self
+
+from motadata.core.errors import InvalidIdentifierError, TenantRequiredError
+
+
+_GRAMMAR: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+class Identifier(str):
+    """A name that is one token in SQL, Redis keys, NATS subjects, metric labels and paths.
+
+    The grammar is `[A-Za-z0-9_-]{1,64}`, case-sensitive. What has been built from identifiers cannot
+    be split in two ways: no separator (`:`, `.`, `/`) and no wildcard (`*`, `>`) fits in.
+
+    Raises:
+        InvalidIdentifierError: The value is not a string of that grammar.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        if type(value) is cls:
+            return value
+        if not isinstance(value, str) or _GRAMMAR.fullmatch(value) is None:
+            shown = value if not isinstance(value, str) or len(value) <= 80 else value[:80] + "…"
+            message = f"{shown!r} is not a valid {cls._noun()}."
+            raise InvalidIdentifierError(
+                message, remedy="Use 1 to 64 characters out of A-Z, a-z, 0-9, '_' and '-'."
+            )
+        return super().__new__(cls, value)
+
+    @classmethod
+    def _noun(cls) -> str:
+        return "identifier"
+
+
+class TenantId(Identifier):
+    """The identifier of a tenant."""
+
+    __slots__ = ()
+
+    @classmethod
+    def _noun(cls) -> str:
+        return "tenant id"
+
+
+_current: ContextVar[TenantId | None] = ContextVar("motadata_tenant", default=None)
+
+
+@contextmanager
+def tenant_scope(tenant_id: str) -> Iterator[TenantId]:
+    """Make `tenant_id` the tenant of every operation in the block that names none itself.
+
+    Scopes nest; leaving one restores the one around it.
+
+    Raises:
+        InvalidIdentifierError: `tenant_id` breaks the grammar.
+    """
+    tenant = TenantId(tenant_id)
+    token = _current.set(tenant)
+    try:
+        yield tenant
+    finally:
+        _current.reset(token)
+
+
+def current_tenant() -> TenantId | None:
+    """Return the tenant of the surrounding scope, or None outside every scope."""
+    return _current.get()
+
+
+def resolve_tenant(tenant_id: str | None) -> TenantId:
+    """Return the tenant of an operation: the given one, else the scope's.
+
+    Raises:
+        TenantRequiredError: Neither is there.
+        InvalidIdentifierError: The given one breaks the grammar.
+    """
+    if tenant_id is not None:
+        return TenantId(tenant_id)
+    tenant = _current.get()
+    if tenant is None:
+        message = "This operation has no tenant."
+        raise TenantRequiredError(
+            message, remedy="Pass tenant_id=… or call it within tenant_scope(…)."
+        )
+    return tenant
