@@ -40,9 +40,9 @@ SDKError
     └── PermissionDeniedError
 ```
 
-A message names what was wrong, the offending value and the remedy. It never holds a secret, a prompt
-or the text of a document. No exception of a third-party library leaves a public method unwrapped: it
-is the `__cause__` of one of these.
+A message names what was wrong, the offending value and the remedy. It never holds a secret, a
+prompt or the text of a document. No exception of a third-party library leaves a public method
+unwrapped: it is the `__cause__` of one of these.
 """
 
 from __future__ import annotations

@@ -19,14 +19,16 @@ from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Final, Self, cast
 
+from motadata.core.observability import get_logger
+
 from motadata.core.errors import ConfigurationError
 from motadata.core.models import Health
-from motadata.core.observability import get_logger
 from motadata.core.protocols import Cache, Database, Gateway, IngestionService, KnowledgeBase
 
 
 ENTRY_POINT_GROUP: Final = "motadata.components"
 _HEALTH_TIMEOUT: Final = 2.0
+_SEVERITY: Final = {"ok": 0, "degraded": 1, "down": 2}
 _DISTRIBUTIONS: Final = {
     "gateway": "motadata-gateway",
     "knowledge_base": "motadata-rag",
@@ -42,8 +44,8 @@ class ComponentSpec:
 
     Attributes:
         name: The role that it fills, such as `gateway` or `knowledge_base`; one component a role.
-        open: Returns the async context manager whose value is the component. Everything in `requires`
-            is open by then, and everything in `uses` that is installed.
+        open: Returns the async context manager whose value is the component. Everything in
+            `requires` is open by then, and everything in `uses` that is installed.
         requires: Roles without which it cannot work.
         uses: Roles that it takes when they are there.
         migrations: Import name of the package that holds its `NNNN_title.sql` files.
@@ -143,13 +145,15 @@ class Platform:
 
     async def health(self) -> Health:
         """Ask every component at once; the platform is as healthy as its sickest component."""
-        names = [name for name, component in self._components.items() if hasattr(component, "health")]
+        names = [
+            name for name, component in self._components.items() if hasattr(component, "health")
+        ]
         states = await asyncio.gather(*(self._health_of(name) for name in names))
         components = dict(zip(names, states, strict=True))
-        severity = {"ok": 0, "degraded": 1, "down": 2}
-        status = max((state.status for state in states), key=severity.__getitem__, default="down")
-        detail = "" if states else "The platform is not open."
-        return Health(status, detail=detail, components=components)
+        if not states:
+            return Health("down", detail="The platform is not open.")
+        sickest = max(states, key=lambda state: _SEVERITY[state.status])
+        return Health(sickest.status, components=components)
 
     async def _health_of(self, name: str) -> Health:
         component = self._components[name]

@@ -22,13 +22,15 @@ from motadata.core.errors import InvalidIdentifierError, TenantRequiredError
 
 
 _GRAMMAR: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_SHOWN: Final = 80
+"""How many characters of a bad identifier an error message repeats."""
 
 
 class Identifier(str):
     """A name that is one token in SQL, Redis keys, NATS subjects, metric labels and paths.
 
-    The grammar is `[A-Za-z0-9_-]{1,64}`, case-sensitive. What has been built from identifiers cannot
-    be split in two ways: no separator (`:`, `.`, `/`) and no wildcard (`*`, `>`) fits in.
+    The grammar is `[A-Za-z0-9_-]{1,64}`, case-sensitive. What has been built from identifiers
+    cannot be split in two ways: no separator (`:`, `.`, `/`) and no wildcard (`*`, `>`) fits in.
 
     Raises:
         InvalidIdentifierError: The value is not a string of that grammar.
@@ -37,10 +39,15 @@ class Identifier(str):
     __slots__ = ()
 
     def __new__(cls, value: str) -> Self:
+        """Check `value` and return it as an identifier."""
         if type(value) is cls:
             return value
         if not isinstance(value, str) or _GRAMMAR.fullmatch(value) is None:
-            shown = value if not isinstance(value, str) or len(value) <= 80 else value[:80] + "…"
+            shown = (
+                value
+                if not isinstance(value, str) or len(value) <= _SHOWN
+                else value[:_SHOWN] + "…"
+            )
             message = f"{shown!r} is not a valid {cls._noun()}."
             raise InvalidIdentifierError(
                 message, remedy="Use 1 to 64 characters out of A-Z, a-z, 0-9, '_' and '-'."

@@ -57,7 +57,7 @@ class CompletionChunk(Record):
 
 @dataclass(frozen=True, slots=True)
 class Embeddings(Record):
-    """One vector a text, in the order of the texts; all of one length, each of Euclidean length 1."""
+    """One vector a text, in the order of the texts; all of one dimension and of length 1."""
 
     vectors: tuple[tuple[float, ...], ...]
     model: str

@@ -37,7 +37,7 @@ class Document(Record):
         text: The whole text; every offset in the SDK counts its characters.
         source: Where it comes from, as its owner knows it: a path, an address, a ticket.
         title: What people call it.
-        document_id: Its identity across versions; None lets the knowledge base derive it from `source`.
+        document_id: Its identity across versions; None derives it from `source`.
         media_type: Type of the original, such as `application/pdf`.
         sections: Pages and headings.
         metadata: The owner's own labels.

@@ -11,8 +11,8 @@ from motadata.core.models import Health
 class Cache(Protocol):
     """Values by tenant, namespace and key.
 
-    A value is anything that the codec encodes; what `get` returns equals what was set and must not be
-    changed by the caller. A cache may forget anything at any time and never returns a value under
+    A value is anything that the codec encodes; what `get` returns equals what was set and must not
+    be changed by the caller. A cache may forget anything at any time and never returns a value under
     another tenant, namespace or key than the one it was set under. Keys are 1 to 512 characters
     without control characters; namespaces are identifiers.
 

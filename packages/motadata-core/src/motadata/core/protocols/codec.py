@@ -8,8 +8,9 @@ from typing import Protocol
 class Codec(Protocol):
     """Turns values into bytes and back.
 
-    Round-trips exactly: None, bool, int of any size, finite float, str, bytes, list, dict with string
-    keys, datetime with time zone, date, UUID, Decimal, and the records of `motadata.core.models`.
+    Round-trips exactly: None, bool, int of any size, finite float, str, bytes, list, dict with
+    string keys, datetime with time zone, date, UUID, Decimal, and the records of
+    `motadata.core.models`.
     A tuple comes back as a list. NaN and infinities are refused, since formats disagree about them.
     """
 

@@ -16,8 +16,8 @@ Metric = Literal["cosine", "l2", "inner_product"]
 class Transaction(Protocol):
     """Statements of one tenant that commit together or not at all.
 
-    Statements use PostgreSQL's placeholders (`$1`). A `Sequence[float]` binds to a `vector`, a mapping
-    or list of plain values to `jsonb`.
+    Statements use PostgreSQL's placeholders (`$1`). A `Sequence[float]` binds to a `vector`, a
+    mapping or list of plain values to `jsonb`.
 
     Raises:
         QueryError: The database refused the statement; the transaction is then rolled back.

@@ -18,8 +18,8 @@ from motadata.core.models import (
 class KnowledgeBase(Protocol):
     """Documents of a tenant that can be asked.
 
-    What `ingest_document` acknowledged is found by the next query of that tenant, on every instance,
-    and no answer is served any more that rests on an older version.
+    What `ingest_document` acknowledged is found by the next query of that tenant, on every
+    instance, and no answer is served any more that rests on an older version.
 
     Raises:
         TenantRequiredError: No tenant is given and none is in scope.
@@ -64,7 +64,7 @@ class KnowledgeBase(Protocol):
         document_ids: Sequence[str] = (),
         tenant_id: str | None = None,
     ) -> list[RetrievedChunk]:
-        """Return the chunks that fit `query` best, best first; `document_ids` narrows the search."""
+        """Return the chunks that fit `query` best, best first, of `document_ids` if any."""
         ...
 
     async def query(
