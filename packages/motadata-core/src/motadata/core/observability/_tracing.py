@@ -1,0 +1,194 @@
+"""Spans around LLM calls, tool calls, queries and messages; cheap when nobody records them."""
+
+from __future__ import annotations
+
+import random
+from asyncio import CancelledError
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from motadata.core._version import __version__
+from motadata.core.errors import SDKError
+from motadata.core.tenancy import current_tenant
+
+
+SpanKind = Literal["internal", "client", "server", "producer", "consumer"]
+Attribute = str | bool | int | float
+
+TENANT_ATTRIBUTE: Final = "motadata.tenant_id"
+
+_KINDS: Final = {
+    "internal": trace.SpanKind.INTERNAL,
+    "client": trace.SpanKind.CLIENT,
+    "server": trace.SpanKind.SERVER,
+    "producer": trace.SpanKind.PRODUCER,
+    "consumer": trace.SpanKind.CONSUMER,
+}
+
+# A proxy until the application sets a tracer provider, that provider's tracer from then on.
+_tracer: Final = trace.get_tracer("motadata", __version__)
+
+# The tenant that the innermost span names, for log lines of operations outside every tenant scope.
+_span_tenant: ContextVar[str | None] = ContextVar("motadata_span_tenant", default=None)
+
+
+class Span:
+    """A timed operation; made by `span`, entered once."""
+
+    __slots__ = (
+        "_attributes",
+        "_context_token",
+        "_current",
+        "_kind",
+        "_name",
+        "_otel",
+        "_tenant",
+        "_tenant_token",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: SpanKind,
+        tenant_id: str | None,
+        current: bool,
+        attributes: dict[str, Attribute],
+    ) -> None:
+        self._name = name
+        self._kind = kind
+        self._tenant = tenant_id
+        self._current = current
+        self._attributes = attributes
+        self._otel: trace.Span = trace.INVALID_SPAN
+        self._context_token: Token[Context] | None = None
+        self._tenant_token: Token[str | None] | None = None
+
+    def __enter__(self) -> Self:
+        """Start it, as a child of the span around it."""
+        tenant = self._tenant or current_tenant()
+        if tenant is not None:
+            self._attributes[TENANT_ATTRIBUTE] = tenant
+        around = trace.get_current_span()
+        started = _tracer.start_span(
+            self._name, kind=_KINDS[self._kind], attributes=self._attributes
+        )
+        if not started.get_span_context().is_valid:
+            started = trace.NonRecordingSpan(_random_context())
+        self._otel = started
+        # Without an SDK a child is its parent, which is the current span already.
+        if self._current and started is not around:
+            self._context_token = otel_context.attach(trace.set_span_in_context(started))
+        if self._current and self._tenant is not None:
+            self._tenant_token = _span_tenant.set(self._tenant)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it; note an error on the span, and the trace id on an `SDKError` that has none."""
+        if error is not None:
+            self.record_error(error)
+        self._otel.end()
+        _restore(self._tenant_token)
+        _restore(self._context_token)
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that it belongs to, 32 hexadecimal digits."""
+        return trace.format_trace_id(self._otel.get_span_context().trace_id)
+
+    def set_attribute(self, name: str, value: Attribute) -> None:
+        """Note a fact about the operation; never the text of a prompt or a document."""
+        self._otel.set_attribute(name, value)
+
+    def record_error(self, error: BaseException) -> None:
+        """Mark the span as failed by `error`, which is done for one that leaves the block.
+
+        A cancellation is noted, not counted as a failure. Of third-party errors only the type is
+        noted, as their messages may quote what they were given.
+        """
+        if isinstance(error, SDKError):
+            error.trace_id = error.trace_id or self.trace_id
+            error.tenant_id = error.tenant_id or self._tenant or current_tenant()
+        if not self._otel.is_recording() or isinstance(error, GeneratorExit):
+            return
+        if isinstance(error, CancelledError):
+            self._otel.set_attribute("motadata.cancelled", True)
+            return
+        code = error.code if isinstance(error, SDKError) else type(error).__qualname__
+        self._otel.set_attribute("error.type", code)
+        event: dict[str, Attribute] = {"exception.type": type(error).__qualname__}
+        if isinstance(error, SDKError):
+            event["exception.message"] = str(error)
+        self._otel.add_event("exception", event)
+        self._otel.set_status(trace.Status(trace.StatusCode.ERROR, code))
+
+
+def span(
+    name: str,
+    *,
+    kind: SpanKind = "internal",
+    tenant_id: str | None = None,
+    current: bool = True,
+    **attributes: Attribute,
+) -> Span:
+    """Time an operation: `with span("rag.query", tenant_id=tenant) as current:`.
+
+    It is a plain `with`, also around code that awaits.
+
+    Args:
+        name: `component.operation`; one of few, never with an id in it.
+        kind: `client` for calls that leave the process, `server` for requests that come in,
+            `producer` and `consumer` for messages.
+        tenant_id: Whom it is for; None means the tenant of the scope.
+        current: Whether spans and log lines inside belong to it. An async generator passes False,
+            since its body runs in its consumer's context, which would inherit the span.
+        attributes: Facts about the operation; never the text of a prompt or a document.
+    """
+    return Span(name, kind=kind, tenant_id=tenant_id, current=current, attributes=attributes)
+
+
+def current_trace_id() -> str | None:
+    """Return the id of the current trace, 32 hexadecimal digits, or None outside every span."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def log_context() -> tuple[str | None, str | None, str | None]:
+    """Return tenant, trace id and span id of whatever runs now."""
+    tenant = _span_tenant.get() or current_tenant()
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return tenant, None, None
+    return tenant, trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+
+
+def _random_context() -> trace.SpanContext:
+    # Not sampled: whoever takes over the trace downstream need not look for this parent.
+    return trace.SpanContext(
+        random.getrandbits(128) or 1,  # noqa: S311 - an id, not a secret
+        random.getrandbits(64) or 1,  # noqa: S311
+        is_remote=False,
+    )
+
+
+def _restore(token: Token[Context] | Token[str | None] | None) -> None:
+    """Reset a context variable, unless the block ends in another context than it began in.
+
+    That happens when the garbage collector closes an async generator; that context is gone then.
+    """
+    if token is None:
+        return
+    try:
+        token.var.reset(token)  # type: ignore[arg-type]  # variable and token are of one type
+    except ValueError:
+        return
