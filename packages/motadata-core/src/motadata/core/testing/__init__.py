@@ -1,0 +1,1 @@
+"""Conformance kits, fakes and servers with which an implementation proves that it fits."""
