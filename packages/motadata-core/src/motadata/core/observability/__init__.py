@@ -7,8 +7,8 @@
         current.set_attribute("chunks", 5)
 
 Each log line carries the tenant and the trace in which it was written, each span its tenant, each
-`SDKError` that leaves a span the trace id. Without an OpenTelemetry SDK nothing is recorded, but the
-trace ids are there all the same, so that an answer, an error and a log line can be matched.
+`SDKError` that leaves a span the trace id. Without an OpenTelemetry SDK nothing is recorded, but
+the trace ids are there all the same, so that an answer, an error and a log line can be matched.
 """
 
 from motadata.core.observability._configuration import LogLevel, configure_observability

@@ -106,7 +106,7 @@ class Logger:
 def get_logger(component: str) -> Logger:
     """Return the logger of a component; safe to call while a module is imported.
 
-    Until `configure_observability` is called, lines of level WARNING and above go to standard error.
+    Until `configure_observability` is called, lines from WARNING up go to standard error.
     """
     return Logger(component, {})
 

@@ -15,7 +15,7 @@ _HEADERS: Final = ("traceparent", "tracestate")
 
 
 def inject_trace(carrier: MutableMapping[str, str]) -> None:
-    """Write the current trace into the headers of an outgoing message; outside every span, nothing."""
+    """Write the current trace, if there is one, into the headers of an outgoing message."""
     _PROPAGATOR.inject(carrier)
 
 

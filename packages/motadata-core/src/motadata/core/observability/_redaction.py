@@ -23,13 +23,19 @@ _MAX_ITEMS: Final = 50
 _MAX_DEPTH: Final = 4
 
 _SECRET_WORDS: Final = frozenset(
-    "authorization cookie credential credentials passphrase passwd password secret secrets token".split()
+    (
+        *("authorization", "cookie", "credential", "credentials", "passphrase", "passwd"),
+        *("password", "secret", "secrets", "token"),
+    )
 )
 _SECRET_PAIRS: Final = ("api_key", "apikey", "access_key", "private_key", "signing_key")
-_HARMLESS_ENDINGS: Final = frozenset("at count expiry id length name type".split())
+_HARMLESS_ENDINGS: Final = frozenset(["at", "count", "expiry", "id", "length", "name", "type"])
 _TEXT_WORDS: Final = frozenset(
-    "answer arguments body chunk content context document embedding input message messages output"
-    " passage passages payload prompt query question quote text texts vector vectors".split()
+    (
+        *("answer", "arguments", "body", "chunk", "content", "context", "document", "embedding"),
+        *("input", "message", "messages", "output", "passage", "passages", "payload", "prompt"),
+        *("query", "question", "quote", "text", "texts", "vector", "vectors"),
+    )
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRETS_IN_TEXT: Final = (
@@ -42,9 +48,9 @@ _SECRETS_IN_TEXT: Final = (
 def redact(name: str, value: object) -> object:
     """Return `value` as it may be logged under `name`: plain, short and without secrets.
 
-    What is named like a secret (`password`, `api_key`) or like something that people wrote (`prompt`,
-    `document_text`) is replaced by a mark. Records, bytes and unknown objects show their type only,
-    and long texts lose their end.
+    What is named like a secret (`password`, `api_key`) or like something that people wrote
+    (`prompt`, `document_text`) is replaced by a mark. Records, bytes and unknown objects show their
+    type only, and long texts lose their end.
     """
     return _redact(name, value, 0)
 

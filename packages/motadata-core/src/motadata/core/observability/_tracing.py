@@ -141,9 +141,10 @@ def span(
     current: bool = True,
     **attributes: Attribute,
 ) -> Span:
-    """Time an operation: `with span("rag.query", tenant_id=tenant) as current:`.
+    """Time the operation in a block.
 
-    It is a plain `with`, also around code that awaits.
+    `with span("rag.query", tenant_id=tenant) as current:` is a plain `with`, also around code that
+    awaits.
 
     Args:
         name: `component.operation`; one of few, never with an id in it.
@@ -175,8 +176,8 @@ def log_context() -> tuple[str | None, str | None, str | None]:
 def _random_context() -> trace.SpanContext:
     # Not sampled: whoever takes over the trace downstream need not look for this parent.
     return trace.SpanContext(
-        random.getrandbits(128) or 1,  # noqa: S311 - an id, not a secret
-        random.getrandbits(64) or 1,  # noqa: S311
+        random.getrandbits(128) or 1,
+        random.getrandbits(64) or 1,
         is_remote=False,
     )
 

@@ -1,0 +1,15 @@
+"""Caches: values by tenant, namespace and key that may be forgotten at any time.
+
+    cache = create_memory_cache(default_ttl=600, max_size=50_000)
+    await cache.set("greeting", "hello", namespace="demo", tenant_id="acme")
+    await cache.get("greeting", namespace="demo", tenant_id="acme")   # "hello"
+    await cache.get("greeting", namespace="demo", tenant_id="zeta")   # None
+
+The contract is `motadata.core.protocols.Cache`.
+"""
+
+from motadata.core.cache._memory import MemoryCache, create_memory_cache
+from motadata.core.cache._store import CacheStatistics
+
+
+__all__ = ["CacheStatistics", "MemoryCache", "create_memory_cache"]

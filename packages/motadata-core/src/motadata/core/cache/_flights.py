@@ -1,0 +1,115 @@
+"""One computation for all who wait for the same key."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final
+
+from motadata.core.cache._key import CacheKey
+from motadata.core.errors import CacheError
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A computation under way.
+
+    Attributes:
+        task: The computation.
+        waiters: How many callers wait for it.
+        valid: Whether what it returns may still be stored; an invalidation meanwhile forbids it.
+    """
+
+    task: asyncio.Task[object]
+    waiters: int = 0
+    valid: bool = True
+
+
+class Flights:
+    """The computations under way, by key and event loop (a task serves its own loop only)."""
+
+    def __init__(self) -> None:
+        self._lock: Final = Lock()
+        self._flights: dict[CacheKey, dict[AbstractEventLoop, Flight]] = {}
+
+    async def join(
+        self,
+        key: CacheKey,
+        compute: Callable[[], Awaitable[object]],
+        store: Callable[[object], None],
+    ) -> object:
+        """Return what the computation of `key` returns, starting it when none is under way.
+
+        Raises:
+            CacheError: The computation asks for its own result, or was cancelled from within.
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            flight = self._flights.get(key, {}).get(loop)
+            if flight is None:
+                flight = Flight(loop.create_task(_run(compute)))
+                self._flights.setdefault(key, {})[loop] = flight
+                started = flight
+                flight.task.add_done_callback(lambda _: self._land(key, loop, started, store))
+            elif flight.task is asyncio.current_task():
+                message = f"The computation of the cache key {key.key[:80]!r} asks for itself."
+                raise CacheError(message, remedy="Compute one key from other keys only.")
+        return await self._wait(key, loop, flight)
+
+    async def _wait(self, key: CacheKey, loop: AbstractEventLoop, flight: Flight) -> object:
+        flight.waiters += 1
+        try:
+            await asyncio.wait((flight.task,))
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.task.done():
+                self._remove(key, loop, flight)
+                flight.task.cancel()
+                # The caller's cancellation goes on when the computation has cleaned up, as it would
+                # had the caller awaited the computation itself.
+                await asyncio.wait((flight.task,))
+        if flight.task.cancelled():
+            message = f"The computation of the cache key {key.key[:80]!r} was cancelled."
+            raise CacheError(message, remedy="Call again.", retryable=True)
+        return flight.task.result()
+
+    def invalidate(self, matches: Callable[[CacheKey], bool]) -> None:
+        """Keep what is being computed for matching keys from being stored or joined any more."""
+        with self._lock:
+            for key in [key for key in self._flights if matches(key)]:
+                for flight in self._flights.pop(key).values():
+                    flight.valid = False
+
+    def invalidate_key(self, key: CacheKey) -> None:
+        """Like `invalidate`, for one key."""
+        if self._flights:
+            with self._lock:
+                for flight in self._flights.pop(key, {}).values():
+                    flight.valid = False
+
+    def _land(
+        self,
+        key: CacheKey,
+        loop: AbstractEventLoop,
+        flight: Flight,
+        store: Callable[[object], None],
+    ) -> None:
+        self._remove(key, loop, flight)
+        # Asking for the exception also tells asyncio that it is not lost when nobody waits.
+        if not flight.task.cancelled() and flight.task.exception() is None and flight.valid:
+            store(flight.task.result())
+
+    def _remove(self, key: CacheKey, loop: AbstractEventLoop, flight: Flight) -> None:
+        with self._lock:
+            flights = self._flights.get(key)
+            if flights is not None and flights.get(loop) is flight:
+                del flights[loop]
+                if not flights:
+                    del self._flights[key]
+
+
+async def _run(compute: Callable[[], Awaitable[object]]) -> object:
+    return await compute()

@@ -1,0 +1,191 @@
+"""The bounded store behind the memory cache: least recently used out, tenant by tenant."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, NamedTuple
+
+from motadata.core.cache._key import CacheKey
+from motadata.core.models import Record
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics(Record):
+    """What a cache did since it was made, and what it holds.
+
+    Attributes:
+        hits: Reads that found a live value.
+        misses: Reads that found none.
+        evictions: Entries that went to make room.
+        expirations: Entries found to be past their time.
+        entries: Entries held, those past their time included until they are found.
+        size_bytes: About how much memory they take; 0 when no limit of bytes is set.
+        tenants: Tenants that hold entries.
+    """
+
+    hits: int
+    misses: int
+    evictions: int
+    expirations: int
+    entries: int
+    size_bytes: int
+    tenants: int
+
+
+class Entry(NamedTuple):
+    """A value, when it expires on the store's clock, and about how many bytes it takes."""
+
+    value: object
+    expires_at: float
+    size: int
+
+
+class Shelf:
+    """What one tenant holds, the least recently used first."""
+
+    __slots__ = ("entries", "rank", "size")
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self.size = 0
+        self.rank = 0
+
+
+class Store:
+    """Entries of all tenants under one bound; every method may be called from any thread.
+
+    When it is full, the tenant that holds most gives up its least recently used entry, so a busy
+    tenant cannot push a quiet one below its fair share. "Most" is to within a factor of two:
+    tenants are ranked by the bit length of what they hold, which makes the choice O(1).
+    """
+
+    def __init__(self, *, max_size: int, max_bytes: int | None, clock: Callable[[], float]) -> None:
+        self._max_size: Final = max_size
+        self._max_bytes: Final = max_bytes
+        self._clock: Final = clock
+        self._lock: Final = Lock()
+        self._shelves: dict[str, Shelf] = {}
+        self._ranks: list[dict[str, None]] = []
+        self._entries = self._bytes = 0
+        self._hits = self._misses = self._evictions = self._expirations = 0
+
+    def get(self, tenant: str, namespace: str, key: str) -> object | None:
+        """Return the live value, or None."""
+        place = (namespace, key)
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            entry = shelf.entries.get(place) if shelf is not None else None
+            if shelf is None or entry is None:
+                self._misses += 1
+                return None
+            if entry.expires_at <= self._clock():
+                self._remove(tenant, shelf, place)
+                self._expirations += 1
+                self._misses += 1
+                return None
+            shelf.entries.move_to_end(place)
+            self._hits += 1
+            return entry.value
+
+    def put(self, key: CacheKey, value: object, *, ttl: float, size: int) -> None:
+        """Store a value and make room for it; one that is larger than all the room is not kept."""
+        tenant, place = key.tenant, (key.namespace, key.key)
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            if shelf is not None and place in shelf.entries:
+                self._remove(tenant, shelf, place)
+            if self._max_bytes is not None and size > self._max_bytes:
+                return
+            # The shelf is looked up again: it went with its last entry.
+            shelf = self._shelves.setdefault(tenant, Shelf())
+            shelf.entries[place] = Entry(value, self._clock() + ttl, size)
+            self._count(tenant, shelf, entries=1, size=size)
+            while self._is_full():
+                self._evict(tenant)
+
+    def pop(self, key: CacheKey) -> bool:
+        """Forget an entry; return whether a live one was there."""
+        place = (key.namespace, key.key)
+        with self._lock:
+            shelf = self._shelves.get(key.tenant)
+            if shelf is None or place not in shelf.entries:
+                return False
+            return self._remove(key.tenant, shelf, place).expires_at > self._clock()
+
+    def keys(self, tenant: str, namespace: str) -> list[str]:
+        """Return the keys that a tenant holds in a namespace, as they are at this moment."""
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            places = () if shelf is None else tuple(shelf.entries)
+        return [key for space, key in places if space == namespace]
+
+    def drop_tenant(self, tenant: str) -> None:
+        """Forget everything of a tenant, in one step."""
+        with self._lock:
+            shelf = self._shelves.pop(tenant, None)
+            if shelf is not None:
+                self._entries -= len(shelf.entries)
+                self._bytes -= shelf.size
+                self._ranks[shelf.rank].pop(tenant, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._shelves.clear()
+            self._ranks.clear()
+            self._entries = self._bytes = 0
+
+    def statistics(self) -> CacheStatistics:
+        """Return the counters as they are at this moment."""
+        with self._lock:
+            return CacheStatistics(
+                hits=self._hits,
+                misses=self._misses,
+                evictions=self._evictions,
+                expirations=self._expirations,
+                entries=self._entries,
+                size_bytes=self._bytes,
+                tenants=len(self._shelves),
+            )
+
+    def _is_full(self) -> bool:
+        over_bytes = self._max_bytes is not None and self._bytes > self._max_bytes
+        return over_bytes or self._entries > self._max_size
+
+    def _evict(self, causer: str) -> None:
+        while not self._ranks[-1]:
+            self._ranks.pop()
+        largest = self._ranks[-1]
+        victim = causer if causer in largest else next(iter(largest))
+        shelf = self._shelves[victim]
+        if victim != causer:
+            # To the end of its rank: tenants of one rank take turns.
+            del largest[victim]
+            largest[victim] = None
+        self._remove(victim, shelf, next(iter(shelf.entries)))
+        self._evictions += 1
+
+    def _remove(self, tenant: str, shelf: Shelf, place: tuple[str, str]) -> Entry:
+        entry = shelf.entries.pop(place)
+        self._count(tenant, shelf, entries=-1, size=-entry.size)
+        return entry
+
+    def _count(self, tenant: str, shelf: Shelf, *, entries: int, size: int) -> None:
+        self._entries += entries
+        self._bytes += size
+        shelf.size += size
+        held = len(shelf.entries)
+        if not held:
+            del self._shelves[tenant]
+        rank = (held if self._max_bytes is None else shelf.size).bit_length()
+        if rank != shelf.rank or not held:
+            if shelf.rank < len(self._ranks):
+                self._ranks[shelf.rank].pop(tenant, None)
+            while rank >= len(self._ranks):
+                self._ranks.append({})
+            if held:
+                self._ranks[rank][tenant] = None
+            shelf.rank = rank
