@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
-from motadata.core.cache import create_memory_cache
+from motadata.core.cache import MemoryCache, create_memory_cache
 from motadata.core.platform import ComponentSpec, Platform
-from motadata.core.protocols import Cache, Database
 from motadata.core.settings import Settings
 
 
@@ -47,8 +44,25 @@ class CacheSettings(Settings, prefix="MOTADATA_CACHE_"):
 
     Attributes:
         max_size: Most entries.
+        max_bytes: About how much memory the values may take; None sets no limit.
         ttl: Seconds that an entry lives.
     """
 
-    max_size: int = 10_000
-    ttl: float = 3600.0
+    max_size: int = Field(default=10_000, gt=0)
+    max_bytes: int | None = Field(default=256 * 1024 * 1024, gt=0)
+    ttl: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+
+
+def open_cache(platform: Platform) -> MemoryCache:
+    """Build the cache of a platform from its environment.
+
+    Raises:
+        ConfigurationError: A setting does not fit.
+    """
+    settings = CacheSettings.from_environment(platform.environment)
+    return create_memory_cache(settings.ttl, settings.max_size, max_bytes=settings.max_bytes)
+
+
+CACHE: Final = ComponentSpec(name="cache", open=open_cache)
+
+BUILTIN_COMPONENTS: Final = (CACHE,)
