@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import ClassVar, Self, get_origin
+from typing import ClassVar, Self, Unpack, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -26,9 +26,9 @@ class Settings(BaseModel):
 
     prefix: ClassVar[str] = "MOTADATA_"
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, *, prefix: str = "MOTADATA_", **_: object) -> None:
+    def __init_subclass__(cls, *, prefix: str = "MOTADATA_", **kwargs: Unpack[ConfigDict]) -> None:
         """Keep the prefix that the class line gives."""
+        super().__init_subclass__(**kwargs)
         cls.prefix = prefix
 
     @classmethod
