@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
 from motadata.core.cache import MemoryCache, create_memory_cache
+from motadata.core.errors import ConfigurationError
 from motadata.core.platform import ComponentSpec, Platform
+from motadata.core.protocols import Database
 from motadata.core.settings import Settings
 
 
@@ -25,8 +30,8 @@ class DatabaseSettings(Settings, prefix="MOTADATA_DATABASE_"):
 
     url: SecretStr | None = None
     owner_url: SecretStr | None = None
-    max_connections: int = 10
-    timeout: float = 30.0
+    max_connections: int = Field(default=10, gt=0)
+    timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -37,6 +42,54 @@ class DataSettings(Settings):
     """
 
     data_directory: Path = Path(".motadata")
+
+
+@asynccontextmanager
+async def open_database(platform: Platform) -> AsyncIterator[Database]:
+    """Open the database of a platform: the one at the given address, or an embedded one.
+
+    Migrations run first where the owner's address is known, which for the embedded server it is.
+
+    Raises:
+        ConfigurationError: A setting does not fit, or the database would not keep tenants apart.
+        ConnectionError: The server is not reachable.
+        MigrationError: A migration failed.
+    """
+    from motadata.core.database import apply_migrations, create_database
+
+    settings = DatabaseSettings.from_environment(platform.environment)
+    async with AsyncExitStack() as stack:
+        if settings.url is None:
+            from motadata.core.embedded import EmbeddedPostgres
+
+            directory = DataSettings.from_environment(platform.environment).data_directory
+            server = await stack.enter_async_context(EmbeddedPostgres(directory / "postgres"))
+            url, role, owner_url = server.runtime_dsn, server.runtime_role, server.owner_dsn
+        else:
+            url = settings.url.get_secret_value()
+            role = _role_of(url)
+            owner_url = settings.owner_url.get_secret_value() if settings.owner_url else ""
+        if owner_url:
+            await apply_migrations(owner_url, platform.migrations, runtime_role=role)
+        database = create_database(
+            url, max_connections=settings.max_connections, timeout=settings.timeout
+        )
+        yield await stack.enter_async_context(database)
+
+
+def _role_of(url: str) -> str:
+    """Return the role that an address names."""
+    try:
+        parts = urlsplit(url)
+        role = parts.username or parse_qs(parts.query).get("user", [""])[0]
+    except ValueError:
+        role = ""
+    if not role:
+        message = "MOTADATA_DATABASE_URL names no role."
+        raise ConfigurationError(
+            message, remedy="Write it as postgresql://role:password@host:port/database."
+        )
+    return unquote(role)
 
 
 class CacheSettings(Settings, prefix="MOTADATA_CACHE_"):
@@ -65,4 +118,6 @@ def open_cache(platform: Platform) -> MemoryCache:
 
 CACHE: Final = ComponentSpec(name="cache", open=open_cache)
 
-BUILTIN_COMPONENTS: Final = (CACHE,)
+DATABASE: Final = ComponentSpec(name="database", open=open_database)
+
+BUILTIN_COMPONENTS: Final = (DATABASE, CACHE)

@@ -1,0 +1,93 @@
+"""Turns what the driver and the server raise into the SDK's errors, without values of arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from motadata.core.database._driver import load_driver
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.errors import DatabaseError, QueryError
+
+
+_CONNECTION_CLASSES: Final = ("08", "53", "57P")
+"""SQLSTATE prefixes of a server that is gone, full, starting or shutting down."""
+
+_SPEAKING_CLASSES: Final = ("42", "0A", "25", "28", "3D", "3F", "54", "55", "57")
+"""SQLSTATE classes whose messages speak of names and syntax, never of an argument's value."""
+
+_RETRYABLE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
+"""Serialization failure, deadlock, lock not available, and a cached plan that a migration outdated."""
+
+
+def translate(error: BaseException, *, tenant_id: str | None = None) -> DatabaseError:
+    """Return the error to raise for one of the driver's; the caller chains it with `from`."""
+    driver = load_driver()
+    if isinstance(error, TimeoutError):
+        return QueryError(
+            "The statement did not finish in time.",
+            remedy="Make it cheaper, or pass a longer timeout=….",
+            tenant_id=tenant_id,
+        )
+    state = str(getattr(error, "sqlstate", None) or "")
+    if isinstance(error, driver.PostgresError) and state:
+        if state.startswith(_CONNECTION_CLASSES):
+            return unreachable(error, tenant_id=tenant_id)
+        return _refused(error, state, tenant_id=tenant_id)
+    if isinstance(error, driver.DataError | UnicodeError | ValueError | TypeError | OverflowError):
+        return _unfit_argument(error, tenant_id=tenant_id)
+    if isinstance(error, driver.InterfaceError) and "another operation" in str(error):
+        return QueryError(
+            "Two statements ran at the same time in one transaction.",
+            remedy="Await each statement before the next, or open a transaction for each task.",
+            tenant_id=tenant_id,
+        )
+    return unreachable(error, tenant_id=tenant_id)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the server's message alone: its DETAIL quotes rows."""
+    return str(getattr(error, "message", None) or type(error).__name__)
+
+
+def unreachable(error: BaseException, *, tenant_id: str | None = None) -> DatabaseConnectionError:
+    """Return the error for a connection that cannot be had, or broke."""
+    state = getattr(error, "sqlstate", None)
+    reason = f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__
+    return DatabaseConnectionError(
+        f"The database cannot be reached ({reason}).",
+        remedy="Check that the server runs, accepts this role, and has connections left.",
+        tenant_id=tenant_id,
+    )
+
+
+def _refused(error: BaseException, state: str, *, tenant_id: str | None) -> QueryError:
+    # Messages of other classes quote values ("invalid input syntax for type integer: …"); names of
+    # constraints, tables and columns say enough and hold no one's data.
+    condition = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+    detail = f": {message_of(error)}" if state.startswith(_SPEAKING_CLASSES) else ""
+    fields = ("constraint_name", "table_name", "column_name")
+    found = [(name, getattr(error, name, None)) for name in fields]
+    names = "".join(
+        f", {name.removesuffix('_name')} {value!r}" for name, value in found if value is not None
+    )
+    stale = type(error).__name__ == "InvalidCachedStatementError"
+    return QueryError(
+        f"The database refused the statement (SQLSTATE {state}, {condition}{names}){detail}.",
+        remedy="Correct the statement or its arguments."
+        if state[:2] in {"22", "23", "42"}
+        else None,
+        tenant_id=tenant_id,
+        retryable=state in _RETRYABLE and (state != "0A000" or stale),
+    )
+
+
+def _unfit_argument(error: BaseException, *, tenant_id: str | None) -> QueryError:
+    # The driver's message repeats the value; only the argument's number may travel on.
+    number = re.search(r"query argument (\$\d+)", str(error))
+    which = f"Argument {number.group(1)}" if number else "The statement or one of its arguments"
+    return QueryError(
+        f"{which} does not fit: it cannot be encoded for the type that the database expects.",
+        remedy="Pass a value of that type; text has no NUL and no lone surrogates.",
+        tenant_id=tenant_id,
+    )

@@ -1,0 +1,58 @@
+"""Writes the statement of a nearest-neighbour search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from motadata.core.database import _identifiers as identifiers
+from motadata.core.errors import QueryError
+from motadata.core.protocols.database import Metric
+
+
+_OPERATORS: Final[Mapping[Metric, str]] = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
+_MOST_ROWS: Final = 1000
+
+
+def search_statement(
+    table: str,
+    vector: Sequence[float],
+    *,
+    tenant: str,
+    limit: int,
+    columns: Sequence[str],
+    filters: Mapping[str, object],
+    vector_column: str,
+    metric: Metric,
+) -> tuple[str, list[object]]:
+    """Return the SQL and its arguments; the tenant is `$1`, the vector `$2`.
+
+    Raises:
+        QueryError: A name is no identifier, the metric is unknown, or the limit is out of range.
+    """
+    if metric not in _OPERATORS:
+        message = f"{metric!r} is no metric."
+        raise QueryError(message, remedy=f"Use one of {', '.join(_OPERATORS)}.")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MOST_ROWS:
+        message = f"The limit {limit!r} is out of range."
+        raise QueryError(message, remedy=f"Use 1 to {_MOST_ROWS}.")
+    if len(vector) == 0:
+        message = "The vector has no numbers."
+        raise QueryError(message, remedy="Pass as many numbers as the column has dimensions.")
+    chosen = ", ".join("*" if name == "*" else identifiers.column(name) for name in columns)
+    nearest = identifiers.column(vector_column)
+    arguments: list[object] = [tenant, vector]
+    conditions = ["tenant_id = $1", f"{nearest} is not null"]
+    for name, value in filters.items():
+        if value is None:
+            conditions.append(f"{identifiers.column(name)} is null")
+            continue
+        arguments.append(value)
+        conditions.append(f"{identifiers.column(name)} = ${len(arguments)}")
+    distance = f"{nearest} {_OPERATORS[metric]} $2"
+    prefix = f"{chosen}, " if chosen else ""
+    sql = (
+        f"select {prefix}{distance} as distance from {identifiers.table(table)}"  # noqa: S608 - names are validated and quoted
+        f" where {' and '.join(conditions)} order by {distance} limit {limit}"
+    )
+    return sql, arguments

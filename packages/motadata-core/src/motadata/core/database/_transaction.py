@@ -1,0 +1,175 @@
+"""One tenant's transaction on one pooled connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from motadata.core.database._failures import translate
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.errors import QueryError
+from motadata.core.protocols.database import Row
+from motadata.core.tenancy import TenantId
+
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+Result = TypeVar("Result")
+
+_TRANSACTION_CONTROL: Final = re.compile(
+    r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+    r"(?:abort|begin|commit|end|prepare\s+transaction|rollback(?!\s+(?:\w+\s+)?to\b)|start)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class PostgresTransaction:
+    """Statements of one tenant that commit together; made by `PostgresDatabase.transaction`."""
+
+    def __init__(self, connection: Connection, tenant: TenantId, timeout: float) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        self._timeout = timeout
+        self.failed = False
+        self.closed = False
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run one statement and return the number of rows that it touched.
+
+        Raises:
+            QueryError: The database refused it.
+            ConnectionError: The connection broke.
+        """
+
+        async def run() -> str:
+            if args:
+                status: str = await self._connection.execute(sql, *args, timeout=self._timeout)
+                return status
+            # Without arguments `execute` would send a script; a prepared statement is only one.
+            statement = await self._connection.prepare(sql, timeout=self._timeout)
+            await statement.fetch(timeout=self._timeout)
+            return statement.get_statusmsg()
+
+        words = (await self._run(sql, run)).rsplit(" ", 1)
+        return int(words[-1]) if words[-1].isdigit() else 0
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each row of arguments, pipelined.
+
+        Raises:
+            QueryError: The database refused it for one row; none of the rows is kept.
+            ConnectionError: The connection broke.
+        """
+        await self._run(sql, lambda: self._connection.executemany(sql, rows, timeout=self._timeout))
+
+    async def fetch(self, sql: str, *args: object) -> list[Row]:
+        """Run one statement and return its rows, each a dict by column.
+
+        Raises:
+            QueryError: The database refused it.
+            ConnectionError: The connection broke.
+        """
+        records = await self._run(
+            sql, lambda: self._connection.fetch(sql, *args, timeout=self._timeout)
+        )
+        return [dict(record) for record in records]
+
+    async def fetch_one(self, sql: str, *args: object) -> Row | None:
+        """Run one statement and return its first row, or None.
+
+        Raises:
+            QueryError: The database refused it.
+            ConnectionError: The connection broke.
+        """
+        record = await self._run(
+            sql, lambda: self._connection.fetchrow(sql, *args, timeout=self._timeout)
+        )
+        return None if record is None else dict(record)
+
+    async def fetch_value(self, sql: str, *args: object) -> object | None:
+        """Run one statement and return the first column of its first row, or None.
+
+        Raises:
+            QueryError: The database refused it.
+            ConnectionError: The connection broke.
+        """
+        record = await self._run(
+            sql, lambda: self._connection.fetchrow(sql, *args, timeout=self._timeout)
+        )
+        return record[0] if record else None
+
+    async def _run(self, sql: str, call: Callable[[], Awaitable[Result]]) -> Result:
+        self._check_usable(sql)
+        try:
+            result = await call()
+        except _driver_failures() as error:
+            self.failed = True
+            raise translate(error, tenant_id=self._tenant) from error
+        except BaseException:
+            self.failed = True
+            raise
+        if not self._connection.is_in_transaction():
+            # A procedure or a crafted statement ended it: what follows would run unbound.
+            self.failed = True
+            message = "The statement ended the transaction."
+            raise QueryError(message, remedy=_CONTROL_REMEDY, tenant_id=self._tenant)
+        return result
+
+    def _check_usable(self, sql: str) -> None:
+        if self.closed:
+            message = "The transaction is over."
+            raise QueryError(
+                message, remedy="Use it within its `async with` block.", tenant_id=self._tenant
+            )
+        if self.failed:
+            message = "The transaction failed at an earlier statement and is rolled back."
+            raise QueryError(message, remedy="Start a new one.", tenant_id=self._tenant)
+        if _TRANSACTION_CONTROL.match(sql):
+            message = "A statement may not control the transaction."
+            raise QueryError(message, remedy=_CONTROL_REMEDY, tenant_id=self._tenant)
+
+
+_CONTROL_REMEDY: Final = "Leave BEGIN, COMMIT and ROLLBACK to `async with database.transaction():`."
+
+
+def _driver_failures() -> tuple[type[BaseException], ...]:
+    """Return what the driver raises for statements, arguments and connections."""
+    import asyncpg
+
+    return (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        TimeoutError,
+        OSError,
+        UnicodeError,
+        ValueError,
+        TypeError,
+        OverflowError,
+    )
+
+
+async def finish(connection: Connection, script: str, *, timeout: float, tenant: TenantId) -> None:
+    """Send the script that commits.
+
+    Raises:
+        QueryError: The database refused to commit, for instance for a deferred constraint.
+        ConnectionError: The connection broke; whether the commit happened is not known.
+    """
+    try:
+        await connection.execute(script, timeout=timeout)
+    except _driver_failures() as error:
+        failure = translate(error, tenant_id=tenant)
+        if isinstance(failure, DatabaseConnectionError) or isinstance(error, TimeoutError):
+            message = "The connection broke while the transaction committed."
+            raise DatabaseConnectionError(
+                message,
+                remedy="Look whether the change is there before repeating it.",
+                tenant_id=tenant,
+                retryable=False,
+            ) from error
+        raise failure from error

@@ -1,0 +1,1 @@
+"""Core's own migrations: the schema, the vector extension and `motadata.isolate`."""

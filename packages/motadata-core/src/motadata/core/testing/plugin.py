@@ -1,0 +1,35 @@
+"""The pytest plugin: `pytest_plugins = ["motadata.core.testing.plugin"]` in the root conftest.
+
+It brings the fixtures of real servers and lets the conformance kits' assertions explain themselves.
+Nothing heavy is imported before a test asks for a fixture that needs it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+pytest.register_assert_rewrite(
+    "motadata.core.testing.cache",
+    "motadata.core.testing.codec",
+    "motadata.core.testing.database",
+    "motadata.core.testing.gateway",
+    "motadata.core.testing.knowledge_base",
+)
+
+from motadata.core.testing._database_fixtures import (  # noqa: E402 - the kits' rewriting comes first
+    DatabaseDsns,
+    database,
+    database_dsns,
+    embedded_postgres,
+    migration_packages,
+)
+
+
+__all__ = [
+    "DatabaseDsns",
+    "database",
+    "database_dsns",
+    "embedded_postgres",
+    "migration_packages",
+]
