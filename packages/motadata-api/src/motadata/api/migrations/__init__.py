@@ -1,0 +1,1 @@
+"""The tables of motadata-api, as numbered SQL files."""
