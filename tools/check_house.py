@@ -39,7 +39,7 @@ def stray_init_files() -> Iterator[str]:
     for path in PACKAGES.glob("*/src/motadata/__init__.py"):
         yield f"{path.relative_to(ROOT)}: hides every other motadata package; delete it"
     for path in PACKAGES.glob("*/tests/**/__init__.py"):
-        yield f"{path.relative_to(ROOT)}: lets one package's tests stand in for another's; delete it"
+        yield f"{path.relative_to(ROOT)}: hides another package's tests; delete it"
 
 
 def missing_type_markers() -> Iterator[str]:

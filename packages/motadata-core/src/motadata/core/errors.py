@@ -31,6 +31,9 @@ SDKError
 │   ├── UnsupportedFormatError
 │   ├── UnreadableFileError
 │   └── LoaderCrashedError
+├── ResilienceError
+│   ├── DeadlineExceededError
+│   └── OverloadError
 ├── CacheError
 ├── MessagingError
 ├── CodecError
@@ -284,6 +287,26 @@ class LoaderCrashedError(IngestionError):
     """The isolated process that read the file died or ran out of time or memory."""
 
     code = "loader_crashed"
+
+
+class ResilienceError(SDKError):
+    """Base of what the guards around a call raise instead of letting it through."""
+
+    code = "resilience_error"
+    component = "resilience"
+    default_retryable = True
+
+
+class DeadlineExceededError(ResilienceError):
+    """The time that the caller allowed is over."""
+
+    code = "deadline_exceeded"
+
+
+class OverloadError(ResilienceError):
+    """There is more work than can be done in time; this piece was refused at once."""
+
+    code = "overloaded"
 
 
 class CacheError(SDKError):
