@@ -36,7 +36,7 @@ _VPN = Document(
     source="articles/vpn.md",
     title="Reset a VPN token",
     document_id="vpn",
-    sections=(Section(start=0, end=170, page=1, heading="Remote access"),),
+    sections=(Section(start=0, end=150, page=1, heading="Remote access"),),
     metadata={"team": "network"},
 )
 _PRINTER = Document(

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from motadata.core.cache import create_memory_cache
+from motadata.core.protocols import Database
+from motadata.core.testing.fake_gateway import FakeGateway
+from motadata.core.testing.knowledge_base import KnowledgeBaseConformance
+from motadata.rag import RAGSystem, create_rag_system
+
+
+@pytest.fixture(scope="module")
+def migration_packages() -> tuple[str, ...]:
+    return ("motadata.rag.migrations",)
+
+
+@pytest.fixture(autouse=True)
+async def empty_tenants(database: Database) -> None:
+    for tenant in ("acme", "globex"):
+        await database.execute_query("delete from motadata.document", tenant_id=tenant)
+        await database.execute_query("delete from motadata.knowledge_state", tenant_id=tenant)
+
+
+class TestRAGSystemByMeaningAndWords(KnowledgeBaseConformance):
+    @pytest.fixture
+    def knowledge_base(self, database: Database) -> RAGSystem:
+        return create_rag_system(database, FakeGateway(), cache=create_memory_cache())
+
+
+class TestRAGSystemByWordsOnly(KnowledgeBaseConformance):
+    @pytest.fixture
+    def knowledge_base(self, database: Database) -> RAGSystem:
+        return create_rag_system(database, FakeGateway(embeddings=False))
