@@ -12,7 +12,7 @@ the trace ids are there all the same, so that an answer, an error and a log line
 """
 
 from motadata.core.observability._configuration import LogLevel, configure_observability
-from motadata.core.observability._logging import Logger, get_logger
+from motadata.core.observability._logging import Logger, LogSink, get_logger
 from motadata.core.observability._propagation import extract_trace, inject_trace
 from motadata.core.observability._redaction import redact
 from motadata.core.observability._tracing import Span, SpanKind, current_trace_id, span
@@ -20,6 +20,7 @@ from motadata.core.observability._tracing import Span, SpanKind, current_trace_i
 
 __all__ = [
     "LogLevel",
+    "LogSink",
     "Logger",
     "Span",
     "SpanKind",

@@ -56,14 +56,17 @@ def redact(name: str, value: object) -> object:
 
 
 def _redact(name: str, value: object, depth: int) -> object:  # noqa: PLR0911 - one line a type
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
-    if _is_sensitive(name):
+    words = _words(name)
+    if _is_secret(words):
+        return REDACTED
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) else str(value)
+    if words[-1] in _TEXT_WORDS:
         return REDACTED
     if isinstance(value, str):
         return clean_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
     if isinstance(value, UUID | date | Decimal | PurePath):
         return str(value)
     if isinstance(value, Enum):
@@ -95,11 +98,13 @@ def describe_error(error: BaseException) -> dict[str, object]:
     return shown
 
 
-def _is_sensitive(name: str) -> bool:
-    lowered = _CAMEL.sub("_", name).lower().replace("-", "_").replace(".", "_")
-    words = lowered.split("_")
-    if words[-1] in _TEXT_WORDS:
-        return True
+def _words(name: str) -> list[str]:
+    lowered = _CAMEL.sub("_", name).lower()
+    return lowered.replace("-", "_").replace(".", "_").split("_")
+
+
+def _is_secret(words: list[str]) -> bool:
     if words[-1] in _HARMLESS_ENDINGS:
         return False
-    return not _SECRET_WORDS.isdisjoint(words) or any(pair in lowered for pair in _SECRET_PAIRS)
+    joined = "_".join(words)
+    return not _SECRET_WORDS.isdisjoint(words) or any(pair in joined for pair in _SECRET_PAIRS)
