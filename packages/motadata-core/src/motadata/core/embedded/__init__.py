@@ -11,7 +11,8 @@ It needs the extra `embedded`, and Linux or macOS.
 from __future__ import annotations
 
 from motadata.core.embedded._credentials import ADMINISTRATOR, OWNER, RUNTIME
+from motadata.core.embedded._nats import EmbeddedNats, EmbeddedNatsCluster
 from motadata.core.embedded._postgres import EmbeddedPostgres
 
 
-__all__ = ["ADMINISTRATOR", "OWNER", "RUNTIME", "EmbeddedPostgres"]
+__all__ = ["ADMINISTRATOR", "OWNER", "RUNTIME", "EmbeddedNats", "EmbeddedNatsCluster", "EmbeddedPostgres"]
