@@ -140,14 +140,13 @@ def report(verdicts: Sequence[Verdict]) -> int:
     known = [verdict for verdict in verdicts if verdict.question.sources]
     unknown = [verdict for verdict in verdicts if not verdict.question.sources]
     hits = [verdict.rank for verdict in known if verdict.rank is not None]
+    kept_silent = sum(not verdict.answered for verdict in unknown)
     in_three = sum(rank <= 3 for rank in hits)
     print()
     print(f"right in the first citation    {sum(rank == 1 for rank in hits)} of {len(known)}")
     print(f"right in the first three       {in_three} of {len(known)}")
     print(f"abstained wrongly              {sum(not v.answered for v in known)} of {len(known)}")
-    print(
-        f"abstained rightly              {sum(not v.answered for v in unknown)} of {len(unknown)}"
-    )
+    print(f"abstained rightly              {kept_silent} of {len(unknown)}")
     latencies = [verdict.seconds * 1000 for verdict in verdicts]
     print(f"time of an answer, p50         {statistics.median(latencies):.0f} ms")
     return in_three
@@ -169,9 +168,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "paths", nargs="+", type=Path, help="*.json are questions, others documents"
-    )
+    parser.add_argument("paths", nargs="+", type=Path, help="*.json: questions; others: documents")
     parser.add_argument("--minimum", type=int, default=0, help="right in the first three, at least")
     parser.add_argument("--data", type=Path, help="data directory to use and to keep")
     parser.add_argument("--json", type=Path, help="write the verdicts there as well")
