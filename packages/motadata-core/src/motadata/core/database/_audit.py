@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from motadata.core.database._driver import MINIMUM_PGVECTOR, quote_name, vector_schema
+from motadata.core.database._driver import MINIMUM_PGVECTOR, Connection, quote_name, vector_schema
 from motadata.core.errors import ConfigurationError
 
-
-if TYPE_CHECKING:
-    import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 _SHOWN: Final = 5
 
@@ -34,7 +28,7 @@ class Finding:
 async def find_holes(connection: Connection, runtime_role: str) -> list[Finding]:
     """Return what would let `runtime_role` see or touch rows of another tenant."""
     rows = await connection.fetch(_audit_sql(), runtime_role)
-    return [Finding(row["kind"], row["name"], row["finding"]) for row in rows]
+    return [Finding(*(str(row[name]) for name in ("kind", "name", "finding"))) for row in rows]
 
 
 async def check_role_and_tables(connection: Connection) -> str:
@@ -46,8 +40,9 @@ async def check_role_and_tables(connection: Connection) -> str:
     role = str(await connection.fetchval("select current_user::text"))
     holes = await find_holes(connection, role)
     if holes:
+        message = f"Tenants would not be kept apart: {describe(holes)}."
         raise ConfigurationError(
-            f"Tenants would not be kept apart: {describe(holes)}.",
+            message,
             remedy="Connect as a role made for the SDK (LOGIN NOSUPERUSER NOBYPASSRLS, owner of"
             " nothing), and isolate each table with motadata.isolate('table').",
         )
@@ -67,8 +62,8 @@ async def check_vector_extension(connection: Connection) -> str:
         message = "The database lacks the extension 'vector'."
         raise ConfigurationError(
             message,
-            remedy="Apply the migrations; where their role may not install it, have an administrator"
-            f" run CREATE EXTENSION vector (pgvector {needed} or later).",
+            remedy="Apply the migrations; where their role may not install it, have an"
+            f" administrator run CREATE EXTENSION vector (pgvector {needed} or later).",
         )
     version = str(
         await connection.fetchval(
@@ -79,7 +74,8 @@ async def check_vector_extension(connection: Connection) -> str:
         message = f"The extension 'vector' is of version {version!r}; {needed} is needed."
         raise ConfigurationError(
             message,
-            remedy="Install a newer pgvector and have an administrator run ALTER EXTENSION vector UPDATE.",
+            remedy="Install a newer pgvector, and have an administrator run"
+            " ALTER EXTENSION vector UPDATE.",
         )
     return schema
 

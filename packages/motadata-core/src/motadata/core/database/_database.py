@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from motadata.core.database._audit import check_role_and_tables
-from motadata.core.database._driver import load_driver, prepare_connection, quote_literal
-from motadata.core.database._failures import translate, unreachable
-from motadata.core.database._search import search_statement
+from motadata.core.database._driver import (
+    Connection,
+    Pool,
+    connection_class,
+    connection_failures,
+    load_driver,
+    prepare_connection,
+    quote_literal,
+)
+from motadata.core.database._failures import is_outdated, translate, unreachable
+from motadata.core.database._search import SEARCH_SETTINGS, search_statement
 from motadata.core.database._transaction import PostgresTransaction, finish
 from motadata.core.errors import ConfigurationError, QueryError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
@@ -20,22 +28,18 @@ from motadata.core.protocols.database import Metric, Row
 from motadata.core.tenancy import TenantId, resolve_tenant
 
 
-if TYPE_CHECKING:
-    import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record]
-
-# Sent with COMMIT or ROLLBACK in one message, so that leaving a clean session behind costs no round
-# trip of its own, and so that behind a pooler it reaches the server connection that did the work.
-_CLEAN: Final = "select pg_catalog.pg_advisory_unlock_all(); close all; unlisten *; reset all"
 _HEALTH_TIMEOUT: Final = 1.5
 _GRACE: Final = 2.0
 """Seconds that the server has to report its own timeout before the driver gives up."""
+_RETRIES: Final = 1
 
 
 class PostgresDatabase:
-    """PostgreSQL for one tenant at a time; built by `create_database`."""
+    """PostgreSQL for one tenant at a time; built by `create_database`.
+
+    The text of a statement is code, as trusted as the program around it; what tenants write travels
+    in its arguments.
+    """
 
     def __init__(
         self, dsn: str, *, max_connections: int, timeout: float, statement_cache_size: int
@@ -44,13 +48,12 @@ class PostgresDatabase:
         self._max_connections = max_connections
         self._timeout = timeout
         self._statement_cache_size = statement_cache_size
-        self._search_path = "motadata, public"
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._search_path = ""
+        self._pool: Pool | None = None
 
-    @asynccontextmanager
-    async def transaction(
+    def transaction(
         self, tenant_id: str | None = None, *, timeout: float | None = None
-    ) -> AsyncIterator[PostgresTransaction]:
+    ) -> AbstractAsyncContextManager[PostgresTransaction]:
         """Open a transaction in which only the tenant's rows exist.
 
         It commits when the block ends and rolls back when an exception leaves it, cancellation
@@ -62,11 +65,11 @@ class PostgresDatabase:
 
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
-            ConnectionError: No connection was free in time, or the server is not reachable.
+            ConnectionError: No connection was to be had in time, or it broke. When it broke while
+                committing, the error is not `retryable`: the change may be there.
             QueryError: The database refused to commit.
         """
-        async with self._transaction(resolve_tenant(tenant_id), timeout) as transaction:
-            yield transaction
+        return self._transaction(resolve_tenant(tenant_id), timeout)
 
     async def execute_query(
         self,
@@ -82,8 +85,7 @@ class PostgresDatabase:
             ConnectionError: The server is not reachable.
             QueryError: The database refused the statement.
         """
-        async with self._transaction(resolve_tenant(tenant_id), timeout) as transaction:
-            return await transaction.fetch(sql, *args)
+        return await self._query(resolve_tenant(tenant_id), timeout, sql, args)
 
     async def vector_search(
         self,
@@ -117,26 +119,24 @@ class PostgresDatabase:
             vector_column=vector_column,
             metric=metric,
         )
-        # A generic plan, chosen without the tenant and the vector, is 20 to 30 times slower.
-        settings = {
-            "plan_cache_mode": "force_custom_plan",
-            "hnsw.iterative_scan": "strict_order",
-            "hnsw.ef_search": str(max(40, limit)),
-        }
-        async with self._transaction(tenant, None, settings) as transaction:
-            return await transaction.fetch(sql, *arguments)
+        settings = {**SEARCH_SETTINGS, "hnsw.ef_search": str(max(40, limit))}
+        return await self._query(tenant, None, sql, arguments, settings)
 
     async def health(self) -> Health:
         """Say whether the server answers, within two seconds."""
         if self._pool is None:
             return Health("down", detail="The database is not open; use it within `async with`.")
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT):
-                async with self._pool.acquire() as connection:
-                    await connection.fetchval("select 1")
+            async with (
+                asyncio.timeout(_HEALTH_TIMEOUT),
+                self._borrowed(self._pool, _HEALTH_TIMEOUT) as connection,
+            ):
+                await connection.fetchval("select 1")
         except TimeoutError:
             return Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
-        except (OSError, *_pool_failures()) as error:
+        except DatabaseConnectionError as error:
+            return Health("down", detail=str(error))
+        except connection_failures() as error:
             return Health("down", detail=str(unreachable(error)))
         return Health("ok")
 
@@ -145,34 +145,20 @@ class PostgresDatabase:
 
         Raises:
             MissingExtraError: The extra `postgres` is not installed.
-            ConfigurationError: The address is malformed, the role could bypass row-level security, a
-                table is not isolated, or the vector extension is absent or too old.
+            ConfigurationError: The address is malformed, the role could bypass row-level security,
+                a table is not isolated, or the vector extension is absent or too old.
             ConnectionError: The server is not reachable.
         """
-        driver = load_driver()
+        if self._pool is not None:
+            message = "The database is open already."
+            raise ConfigurationError(message, remedy="Share it, or create another one.")
+        pool = await self._connect()
         try:
-            pool = driver.create_pool(
-                self._dsn,
-                min_size=1,
-                max_size=self._max_connections,
-                init=prepare_connection,
-                reset=_reset,
-                command_timeout=self._timeout + _GRACE,
-                timeout=self._timeout,
-                statement_cache_size=self._statement_cache_size,
-            )
-            async with asyncio.timeout(self._timeout):
-                await pool
-        except (ValueError, driver.exceptions.ClientConfigurationError) as error:
-            message = "The database address is malformed."
-            raise ConfigurationError(
-                message, remedy="Write it as postgresql://role:password@host:port/database."
-            ) from error
-        except (OSError, TimeoutError, driver.PostgresError, driver.InterfaceError) as error:
-            raise unreachable(error) from error
-        try:
-            async with pool.acquire(timeout=self._timeout) as connection:
+            async with self._borrowed(pool, self._timeout) as connection:
                 self._search_path = await check_role_and_tables(connection)
+        except connection_failures() as error:
+            pool.terminate()
+            raise unreachable(error) from error
         except BaseException:
             pool.terminate()
             raise
@@ -195,6 +181,40 @@ class PostgresDatabase:
         except TimeoutError:
             pool.terminate()
 
+    async def _connect(self) -> Pool:
+        driver = load_driver()
+        try:
+            pool: Pool = driver.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._max_connections,
+                init=prepare_connection,
+                connection_class=connection_class(),
+                command_timeout=self._timeout + _GRACE,
+                timeout=self._timeout,
+                statement_cache_size=self._statement_cache_size,
+            )
+            async with asyncio.timeout(self._timeout):
+                await pool
+        except ValueError:
+            # Without its cause, which quotes the address and with it the password.
+            message = "The database address is malformed."
+            raise ConfigurationError(
+                message, remedy="Write it as postgresql://role:password@host:port/database."
+            ) from None
+        except connection_failures() as error:
+            raise unreachable(error) from error
+        return pool
+
+    @asynccontextmanager
+    async def _borrowed(self, pool: Pool, timeout: float) -> AsyncIterator[Connection]:
+        """Lend a connection that belongs to no tenant, for looking at the server itself."""
+        connection = await _acquire(pool, None, timeout)
+        try:
+            yield connection
+        finally:
+            await _release(pool, connection, timeout)
+
     @asynccontextmanager
     async def _transaction(
         self, tenant: TenantId, timeout: float | None, settings: Mapping[str, str] | None = None
@@ -208,44 +228,60 @@ class PostgresDatabase:
         transaction = PostgresTransaction(connection, tenant, seconds + _GRACE)
         try:
             yield transaction
+            transaction.closed = True
             if transaction.failed:
                 message = "A statement of the transaction failed; all of it was rolled back."
                 raise QueryError(message, remedy="Let its error leave the block.", tenant_id=tenant)
-            transaction.closed = True
-            await finish(connection, f"commit; {_CLEAN}", timeout=seconds + _GRACE, tenant=tenant)
+            await finish(connection, timeout=seconds + _GRACE, tenant=tenant)
         finally:
             transaction.closed = True
-            await self._release(pool, connection)
+            await _release(pool, connection, seconds)
+
+    async def _query(
+        self,
+        tenant: TenantId,
+        timeout: float | None,
+        sql: str,
+        args: Sequence[object],
+        settings: Mapping[str, str] | None = None,
+    ) -> list[Row]:
+        """Run one statement alone; once more if a migration has outdated its prepared form."""
+        try:
+            async with self._transaction(tenant, timeout, settings) as transaction:
+                return await transaction.fetch(sql, *args)
+        except QueryError as error:
+            if not is_outdated(error):
+                raise
+        async with self._transaction(tenant, timeout, settings) as transaction:
+            return await transaction.fetch(sql, *args)
 
     async def _begin(
-        self,
-        pool: asyncpg.Pool[asyncpg.Record],
-        tenant: TenantId,
-        timeout: float,
-        settings: Mapping[str, str],
+        self, pool: Pool, tenant: TenantId, timeout: float, settings: Mapping[str, str]
     ) -> Connection:
         """Return a connection with an open transaction that is bound to the tenant."""
         script = self._opening(tenant, timeout, settings)
-        for attempt in (1, 2):
-            connection = await self._acquire(pool, tenant, timeout)
+        retries = _RETRIES
+        while True:
+            connection = await _acquire(pool, tenant, timeout)
             try:
                 await connection.execute(script, timeout=timeout + _GRACE)
-            except (OSError, *_pool_failures()) as error:
-                await self._release(pool, connection)
+            except connection_failures() as error:
+                await _release(pool, connection, timeout)
                 failure = translate(error, tenant_id=tenant)
-                if attempt == 2 or not isinstance(failure, DatabaseConnectionError):  # noqa: PLR2004
+                if not retries or not isinstance(failure, DatabaseConnectionError):
                     raise failure from error
                 # The server went away while the connection lay idle. Nothing ran yet, so a fresh
                 # one may try; the others in the pool are as old and go too.
+                retries -= 1
                 await pool.expire_connections()
             except BaseException:
-                await self._release(pool, connection)
+                await _release(pool, connection, timeout)
                 raise
             else:
                 return connection
-        raise AssertionError
 
     def _opening(self, tenant: TenantId, timeout: float, settings: Mapping[str, str]) -> str:
+        """Return the script that opens a transaction: one round trip, nothing beyond its end."""
         local = {
             "motadata.tenant_id": str(tenant),
             "search_path": self._search_path,
@@ -258,29 +294,7 @@ class PostgresDatabase:
         )
         return f"begin; select {calls}"
 
-    async def _acquire(
-        self, pool: asyncpg.Pool[asyncpg.Record], tenant: TenantId, timeout: float
-    ) -> Connection:
-        try:
-            return await pool.acquire(timeout=timeout)
-        except TimeoutError as error:
-            message = f"No database connection was free within {timeout:g} s."
-            raise DatabaseConnectionError(
-                message,
-                remedy="Raise max_connections, or hold transactions for a shorter time.",
-                tenant_id=tenant,
-            ) from error
-        except (OSError, *_pool_failures()) as error:
-            raise unreachable(error, tenant_id=tenant) from error
-
-    async def _release(self, pool: asyncpg.Pool[asyncpg.Record], connection: Connection) -> None:
-        try:
-            await pool.release(connection, timeout=self._timeout)
-        except (OSError, TimeoutError, *_pool_failures()):
-            # The pool has closed the connection; the outcome of the transaction is decided already.
-            pass
-
-    def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+    def _open_pool(self) -> Pool:
         if self._pool is None:
             message = "The database is not open."
             raise ConfigurationError(
@@ -302,13 +316,13 @@ def create_database(
     from PgBouncer 1.21 on with `max_prepared_statements` set, before with `statement_cache_size=0`.
 
     Args:
-        dsn: `postgresql://…` of a role that can neither bypass row-level security nor own the tables.
+        dsn: `postgresql://…` of a role that neither bypasses row-level security nor owns tables.
         max_connections: Most connections of the pool.
         timeout: Seconds for connecting, for waiting for a connection and for each statement.
         statement_cache_size: Prepared statements kept a connection; 0 keeps none.
 
     Raises:
-        ConfigurationError: A number is not positive.
+        ConfigurationError: A number does not make a pool.
     """
     if max_connections < 1 or not timeout > 0 or statement_cache_size < 0:
         message = (
@@ -324,13 +338,26 @@ def create_database(
     )
 
 
-async def _reset(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Roll back what did not commit; a clean session was left behind by COMMIT itself."""
-    if connection.is_in_transaction():
-        await connection.execute(f"rollback; {_CLEAN}")
+async def _acquire(pool: Pool, tenant: TenantId | None, timeout: float) -> Connection:
+    try:
+        return await pool.acquire(timeout=timeout)
+    except TimeoutError as error:
+        message = f"No database connection was to be had within {timeout:g} s."
+        raise DatabaseConnectionError(
+            message,
+            remedy="Raise max_connections, hold transactions for a shorter time, or look whether"
+            " the server answers.",
+            tenant_id=tenant,
+        ) from error
+    except connection_failures() as error:
+        raise unreachable(error, tenant_id=tenant) from error
 
 
-def _pool_failures() -> tuple[type[Exception], ...]:
-    import asyncpg
-
-    return (asyncpg.PostgresError, asyncpg.InterfaceError)
+async def _release(pool: Pool, connection: Connection, timeout: float) -> None:
+    """Give a connection back; the pool rolls back what did not commit, and cleans the session."""
+    try:
+        await pool.release(connection, timeout=timeout)
+    except connection_failures():
+        # The pool has dropped the connection. What the transaction came to is decided already, and
+        # an error of ours would hide the one that led here.
+        pass

@@ -10,31 +10,43 @@ from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import DatabaseError, QueryError
 
 
-_CONNECTION_CLASSES: Final = ("08", "53", "57P")
+_CONNECTION_CLASSES: Final = ("08", "53300", "57P")
 """SQLSTATE prefixes of a server that is gone, full, starting or shutting down."""
+
+_TIMED_OUT: Final = "57014"
+
+_LASTING: Final = ("28", "3D", "42")
+"""SQLSTATE classes of a connection refused for reasons that time does not heal."""
 
 _SPEAKING_CLASSES: Final = ("42", "0A", "25", "28", "3D", "3F", "54", "55", "57")
 """SQLSTATE classes whose messages speak of names and syntax, never of an argument's value."""
 
-_RETRYABLE: Final = frozenset({"40001", "40P01", "55P03", "0A000"})
-"""Serialization failure, deadlock, lock not available, and a cached plan that a migration outdated."""
+_RETRYABLE: Final = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock, lock not available: the server rolled all of it back."""
 
 
 def translate(error: BaseException, *, tenant_id: str | None = None) -> DatabaseError:
     """Return the error to raise for one of the driver's; the caller chains it with `from`."""
     driver = load_driver()
-    if isinstance(error, TimeoutError):
+    state = str(getattr(error, "sqlstate", None) or "")
+    if isinstance(error, TimeoutError) or state == _TIMED_OUT:
         return QueryError(
             "The statement did not finish in time.",
             remedy="Make it cheaper, or pass a longer timeout=….",
             tenant_id=tenant_id,
         )
-    state = str(getattr(error, "sqlstate", None) or "")
     if isinstance(error, driver.PostgresError) and state:
         if state.startswith(_CONNECTION_CLASSES):
             return unreachable(error, tenant_id=tenant_id)
         return _refused(error, state, tenant_id=tenant_id)
-    if isinstance(error, driver.DataError | UnicodeError | ValueError | TypeError | OverflowError):
+    if _outdates(error):
+        return QueryError(
+            "A type of the database changed while the connection was open.",
+            remedy="Repeat the transaction.",
+            tenant_id=tenant_id,
+            retryable=True,
+        )
+    if isinstance(error, ValueError | TypeError | OverflowError):
         return _unfit_argument(error, tenant_id=tenant_id)
     if isinstance(error, driver.InterfaceError) and "another operation" in str(error):
         return QueryError(
@@ -58,7 +70,18 @@ def unreachable(error: BaseException, *, tenant_id: str | None = None) -> Databa
         f"The database cannot be reached ({reason}).",
         remedy="Check that the server runs, accepts this role, and has connections left.",
         tenant_id=tenant_id,
+        retryable=not str(state or "").startswith(_LASTING),
     )
+
+
+def is_outdated(error: QueryError) -> bool:
+    """Tell whether a migration outdated what the connection had prepared: the next try works."""
+    return error.__cause__ is not None and _outdates(error.__cause__)
+
+
+def _outdates(error: BaseException) -> bool:
+    driver = load_driver()
+    return isinstance(error, driver.InvalidCachedStatementError | driver.OutdatedSchemaCacheError)
 
 
 def _refused(error: BaseException, state: str, *, tenant_id: str | None) -> QueryError:
@@ -71,14 +94,13 @@ def _refused(error: BaseException, state: str, *, tenant_id: str | None) -> Quer
     names = "".join(
         f", {name.removesuffix('_name')} {value!r}" for name, value in found if value is not None
     )
-    stale = type(error).__name__ == "InvalidCachedStatementError"
     return QueryError(
         f"The database refused the statement (SQLSTATE {state}, {condition}{names}){detail}.",
         remedy="Correct the statement or its arguments."
         if state[:2] in {"22", "23", "42"}
         else None,
         tenant_id=tenant_id,
-        retryable=state in _RETRYABLE and (state != "0A000" or stale),
+        retryable=state in _RETRYABLE or _outdates(error),
     )
 
 

@@ -10,9 +10,10 @@ from motadata.core.errors import QueryError
 
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
+_SHOWN: Final = 80
 
 
-def column(name: str) -> str:
+def column(name: object) -> str:
     """Return the quoted form of a column's name.
 
     Raises:
@@ -23,20 +24,20 @@ def column(name: str) -> str:
     return quote_name(name)
 
 
-def table(name: str) -> str:
+def table(name: object) -> str:
     """Return the quoted form of `table` or `schema.table`.
 
     Raises:
         QueryError: A part is no SQL identifier.
     """
     parts = name.split(".") if isinstance(name, str) else []
-    if not 1 <= len(parts) <= 2:
+    if len(parts) not in {1, 2}:
         raise _invalid(name)
     return ".".join(column(part) for part in parts)
 
 
 def _invalid(name: object) -> QueryError:
-    shown = repr(name) if not isinstance(name, str) or len(name) <= 80 else f"{name[:80]!r}…"
+    shown = repr(name[:_SHOWN] if isinstance(name, str) else name)
     return QueryError(
         f"{shown} is no SQL identifier.",
         remedy="Use letters, digits and '_', at most 63, not starting with a digit.",

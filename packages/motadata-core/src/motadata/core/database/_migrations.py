@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from motadata.core.database._audit import (
     check_vector_extension,
@@ -17,15 +17,10 @@ from motadata.core.database._audit import (
     find_holes,
     search_path,
 )
-from motadata.core.database._driver import load_driver, quote_literal, quote_name
+from motadata.core.database._driver import Connection, load_driver, quote_literal, quote_name
 from motadata.core.database._failures import message_of, unreachable
 from motadata.core.errors import ConfigurationError, MigrationError
 
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.Connection[asyncpg.Record]
 
 CORE_MIGRATIONS: Final = "motadata.core.migrations"
 _FILE_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql", re.ASCII)
@@ -76,9 +71,9 @@ async def apply_migrations(
 ) -> list[AppliedMigration]:
     """Bring the database up to date, and prove that its tables are isolated.
 
-    Each migration runs in a transaction of its own, under a lock that makes concurrent runs queue up;
-    when one fails, those before it stay and a later run continues there. After each, the runtime role
-    is granted what it needs and every table of the schema `motadata` is verified.
+    Each migration runs in a transaction of its own, under a lock that makes concurrent runs queue
+    up; when one fails, those before it stay and a later run continues there. After each, the
+    runtime role is granted what it needs and every table of the schema `motadata` is verified.
 
     Args:
         owner_dsn: Address of the role that owns the tables; it need not be a superuser where an
@@ -182,7 +177,7 @@ async def _connected(owner_dsn: str) -> AsyncIterator[Connection]:
         message = f"The database refused: {message_of(error)}."
         raise MigrationError(message, remedy="Check the rights of the owner role.") from error
     finally:
-        # Closing also gives the lock back. A server that does not answer any more gets five seconds.
+        # Closing also gives the lock back. A server that does not answer gets five seconds.
         try:
             await connection.close(timeout=5.0)
         except (OSError, TimeoutError, driver.PostgresError, driver.InterfaceError):
@@ -216,7 +211,7 @@ async def _history(connection: Connection) -> dict[tuple[str, str], str]:
     async with connection.transaction():
         await connection.execute(_HISTORY)
     rows = await connection.fetch("select package, name, checksum from motadata_migrations.applied")
-    return {(row["package"], row["name"]): row["checksum"] for row in rows}
+    return {(str(row["package"]), str(row["name"])): str(row["checksum"]) for row in rows}
 
 
 async def _apply(connection: Connection, script: _Script, runtime_role: str) -> None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
+from motadata.core.database._driver import Connection, driver_failures
 from motadata.core.database._failures import translate
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import QueryError
 from motadata.core.protocols.database import Row
 from motadata.core.tenancy import TenantId
 
-
-if TYPE_CHECKING:
-    import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection = PoolConnectionProxy[asyncpg.Record]
 
 Result = TypeVar("Result")
 
@@ -48,8 +43,7 @@ class PostgresTransaction:
 
         async def run() -> str:
             if args:
-                status: str = await self._connection.execute(sql, *args, timeout=self._timeout)
-                return status
+                return await self._connection.execute(sql, *args, timeout=self._timeout)
             # Without arguments `execute` would send a script; a prepared statement is only one.
             statement = await self._connection.prepare(sql, timeout=self._timeout)
             await statement.fetch(timeout=self._timeout)
@@ -77,7 +71,7 @@ class PostgresTransaction:
         records = await self._run(
             sql, lambda: self._connection.fetch(sql, *args, timeout=self._timeout)
         )
-        return [dict(record) for record in records]
+        return [dict(record.items()) for record in records]
 
     async def fetch_one(self, sql: str, *args: object) -> Row | None:
         """Run one statement and return its first row, or None.
@@ -89,7 +83,7 @@ class PostgresTransaction:
         record = await self._run(
             sql, lambda: self._connection.fetchrow(sql, *args, timeout=self._timeout)
         )
-        return None if record is None else dict(record)
+        return None if record is None else dict(record.items())
 
     async def fetch_value(self, sql: str, *args: object) -> object | None:
         """Run one statement and return the first column of its first row, or None.
@@ -101,13 +95,13 @@ class PostgresTransaction:
         record = await self._run(
             sql, lambda: self._connection.fetchrow(sql, *args, timeout=self._timeout)
         )
-        return record[0] if record else None
+        return None if record is None else record[0]
 
     async def _run(self, sql: str, call: Callable[[], Awaitable[Result]]) -> Result:
         self._check_usable(sql)
         try:
             result = await call()
-        except _driver_failures() as error:
+        except driver_failures() as error:
             self.failed = True
             raise translate(error, tenant_id=self._tenant) from error
         except BaseException:
@@ -137,32 +131,16 @@ class PostgresTransaction:
 _CONTROL_REMEDY: Final = "Leave BEGIN, COMMIT and ROLLBACK to `async with database.transaction():`."
 
 
-def _driver_failures() -> tuple[type[BaseException], ...]:
-    """Return what the driver raises for statements, arguments and connections."""
-    import asyncpg
-
-    return (
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        TimeoutError,
-        OSError,
-        UnicodeError,
-        ValueError,
-        TypeError,
-        OverflowError,
-    )
-
-
-async def finish(connection: Connection, script: str, *, timeout: float, tenant: TenantId) -> None:
-    """Send the script that commits.
+async def finish(connection: Connection, *, timeout: float, tenant: TenantId) -> None:
+    """Commit, and leave a clean session behind.
 
     Raises:
         QueryError: The database refused to commit, for instance for a deferred constraint.
         ConnectionError: The connection broke; whether the commit happened is not known.
     """
     try:
-        await connection.execute(script, timeout=timeout)
-    except _driver_failures() as error:
+        await connection.commit_and_clean(timeout=timeout)
+    except driver_failures() as error:
         failure = translate(error, tenant_id=tenant)
         if isinstance(failure, DatabaseConnectionError) or isinstance(error, TimeoutError):
             message = "The connection broke while the transaction committed."

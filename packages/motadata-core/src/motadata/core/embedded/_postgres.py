@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -31,15 +32,16 @@ _LOCK_TIMEOUT: Final = 300.0
 class EmbeddedPostgres:
     """PostgreSQL 18 with pgvector on a directory; its users share one server, across processes.
 
-    The first user starts it and the last one stops it: each user holds a shared lock on a file, which
-    the kernel gives back even when a process is killed, and a small keeper process stops the server
-    once nobody holds it. The server listens on a Unix socket only and asks each role for a random
-    password, which is kept beside the data, readable by its owner alone.
+    The first user starts it and the last one stops it: each user holds a shared lock on a file,
+    which the kernel gives back even when a process is killed, and a small keeper process stops the
+    server once nobody holds it. The server listens on a Unix socket only and asks each role for a
+    random password, which is kept beside the data, readable by its owner alone.
 
     Args:
         directory: Where data, passwords and log live; made when absent, kept between runs.
-        durable: False trades safety against power cuts for speed, for tests; the first user decides.
-        keep: False removes the directory when the last user goes; the first user decides.
+        durable: False trades safety against power cuts for speed, for tests; the first user's word
+            counts.
+        keep: False removes the directory when the last user goes; the first user's word counts.
     """
 
     def __init__(
@@ -177,22 +179,30 @@ class EmbeddedPostgres:
             message = "This EmbeddedPostgres is in use already."
             raise ConfigurationError(message, remedy="Make another one for the same directory.")
         cluster = Cluster(self._directory, durable=self._durable)
-        self._make_directory()
-        with self._gate.held(timeout=_LOCK_TIMEOUT):
-            # Waits, too, while a keeper stops the server for the users before us.
-            self._users.acquire(exclusive=False, timeout=_LOCK_TIMEOUT)
-            try:
-                credentials = cluster.create_if_absent()
-                if not cluster.is_running():
-                    cluster.start()
-                    self._start_keeper(cluster)
-            except BaseException:
-                self._users.release()
-                raise
+        with ExitStack() as stack:
+            self._join(stack)
+            credentials = cluster.create_if_absent()
+            if not cluster.is_running():
+                # The keeper first: whatever happens to us from here on, the server will be stopped.
+                self._start_keeper(cluster)
+                cluster.start()
+            # From here on the shared lock is held until `_leave`.
+            stack.pop_all()
+            self._gate.release()
         self._cluster, self._credentials = cluster, credentials
 
-    def _make_directory(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+    def _join(self, stack: ExitStack) -> None:
+        """Take both locks: alone at the gate, and as one of the server's users."""
+        while True:
+            stack.callback(self._gate.release)
+            self._gate.acquire(exclusive=True, timeout=_LOCK_TIMEOUT)
+            # Waits, too, while a keeper stops the server of the users before us.
+            stack.callback(self._users.release)
+            self._users.acquire(exclusive=False, timeout=_LOCK_TIMEOUT)
+            if self._gate.is_current():
+                return
+            # The keeper deleted the directory meanwhile, and the gate with it.
+            stack.close()
 
     def _leave(self) -> None:
         cluster, self._cluster, self._credentials = self._cluster, None, None
@@ -203,12 +213,18 @@ class EmbeddedPostgres:
                 if self._users.try_acquire(exclusive=True):
                     cluster.stop()
                     if not self._keep:
-                        shutil.rmtree(self._directory, ignore_errors=True)
+                        self._delete()
                 elif not self._users.try_acquire(exclusive=False):
-                    # The keeper was faster and is stopping the server; it lets go when that is done.
+                    # The keeper was faster; it lets go when the server has stopped.
                     self._users.acquire(exclusive=False, timeout=_LOCK_TIMEOUT)
             finally:
                 self._users.release()
+
+    def _delete(self) -> None:
+        # Renamed first, so that whoever comes now starts with a new directory, not half an old one.
+        doomed = self._directory.with_name(f"{self._directory.name}.{os.getpid()}.deleted")
+        self._directory.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def _start_keeper(self, cluster: Cluster) -> None:
         program = Path(__file__).with_name("_keeper.py")
@@ -217,12 +233,12 @@ class EmbeddedPostgres:
         subprocess.run(  # noqa: S603 - our own program
             [
                 *(sys.executable, "-I", "-S", str(program), str(self._directory / "users.lock")),
-                *("keep" if self._keep else "delete", *names, *cluster.stop_arguments()),
+                *("keep" if self._keep else "delete", *names, *cluster.stop_command()),
             ],
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=60,
-            cwd="/",
+            cwd=self._directory,
         )

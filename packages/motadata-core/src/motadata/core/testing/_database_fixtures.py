@@ -47,7 +47,7 @@ def embedded_postgres() -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL server for the whole test run, xdist's workers included; gone afterwards."""
     from motadata.core.embedded import EmbeddedPostgres
 
-    # Not pytest's own temporary folder: it is closed to the account that a server of root runs under.
+    # Not pytest's own temporary folder: it is closed to the account that root's server runs under.
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
     directory = Path(tempfile.gettempdir()) / f"motadata-test-{run[:16]}"
     server = EmbeddedPostgres(directory, durable=False, keep=False)
