@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from motadata.core.errors import CacheError
@@ -32,9 +33,18 @@ def cache_key(tenant_id: str, namespace: str, key: str) -> CacheKey:
         InvalidIdentifierError: The tenant or the namespace breaks the grammar of identifiers.
         CacheError: The key is not 1 to 512 characters without control characters.
     """
-    tenant, space = TenantId(tenant_id), Identifier(namespace)
     check_text(key, "key")
-    return CacheKey(str(tenant), str(space), key)
+    try:
+        tenant, space = _identifiers(tenant_id, namespace)
+    except TypeError:
+        # Not hashable, so surely no identifier: the check says so in our words.
+        tenant, space = _identifiers.__wrapped__(tenant_id, namespace)
+    return CacheKey(tenant, space, key)
+
+
+@lru_cache(maxsize=4096)
+def _identifiers(tenant_id: str, namespace: str) -> tuple[str, str]:
+    return str(TenantId(tenant_id)), str(Identifier(namespace))
 
 
 def check_text(text: object, noun: str) -> None:

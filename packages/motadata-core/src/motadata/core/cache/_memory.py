@@ -39,6 +39,7 @@ class MemoryCache:
         self._default_ttl = default_ttl
         self._weighs = max_bytes is not None
         self._store = Store(max_size=max_size, max_bytes=max_bytes, clock=clock)
+        self._read = self._store.get
         self._flights = Flights()
 
     async def __aenter__(self) -> Self:
@@ -66,7 +67,11 @@ class MemoryCache:
             CacheError: The key breaks its rule.
         """
         tenant = resolve_tenant(None) if tenant_id is None else tenant_id
-        value = self._store.get(tenant, namespace, key)
+        try:
+            value = self._read(tenant, namespace, key)
+        except TypeError:
+            # A part is not even hashable.
+            value = None
         if value is None:
             # What is found was checked when it was stored, so only a miss needs the check.
             cache_key(tenant, namespace, key)
@@ -176,8 +181,8 @@ class MemoryCache:
         return self._store.statistics()
 
     def _put(self, place: CacheKey, value: object, ttl: float | None) -> None:
-        seconds = self._default_ttl if ttl is None else ttl
-        check_ttl(seconds)
+        if ttl is not None:
+            check_ttl(ttl)
         kept = snapshot(value)
         self._flights.invalidate_key(place)
         self._keep(place, kept, ttl=ttl)

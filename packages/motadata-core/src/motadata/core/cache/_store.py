@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 from motadata.core.cache._key import CacheKey
 from motadata.core.models import Record
@@ -35,12 +35,8 @@ class CacheStatistics(Record):
     tenants: int
 
 
-class Entry(NamedTuple):
-    """A value, when it expires on the store's clock, and about how many bytes it takes."""
-
-    value: object
-    expires_at: float
-    size: int
+Entry = tuple[object, float, int]
+"""A value, when it expires on the store's clock, and about how many bytes it takes."""
 
 
 class Shelf:
@@ -56,6 +52,9 @@ class Shelf:
 
 class Store:
     """Entries of all tenants under one bound; every method may be called from any thread.
+
+    Changes take a lock. Reads take none: each of their steps is one operation of a dict, and a read
+    that loses a race finds the value as it was before, or nothing.
 
     When it is full, the tenant that holds most gives up its least recently used entry, so a busy
     tenant cannot push a quiet one below its fair share. "Most" is to within a factor of two:
@@ -75,20 +74,22 @@ class Store:
     def get(self, tenant: str, namespace: str, key: str) -> object | None:
         """Return the live value, or None."""
         place = (namespace, key)
-        with self._lock:
-            shelf = self._shelves.get(tenant)
-            entry = shelf.entries.get(place) if shelf is not None else None
-            if shelf is None or entry is None:
-                self._misses += 1
-                return None
-            if entry.expires_at <= self._clock():
-                self._remove(tenant, shelf, place)
-                self._expirations += 1
-                self._misses += 1
-                return None
+        shelf = self._shelves.get(tenant)
+        entry = shelf.entries.get(place) if shelf is not None else None
+        if shelf is None or entry is None:
+            self._misses += 1
+            return None
+        if entry[1] <= self._clock():
+            self._expire(tenant, place, entry)
+            self._misses += 1
+            return None
+        try:  # noqa: SIM105 - `suppress` would cost as much as all the rest
             shelf.entries.move_to_end(place)
-            self._hits += 1
-            return entry.value
+        except KeyError:
+            # Another thread removed it after this one had found it: it was there, so it counts.
+            pass
+        self._hits += 1
+        return entry[0]
 
     def put(self, key: CacheKey, value: object, *, ttl: float, size: int) -> None:
         """Store a value and make room for it; one that is larger than all the room is not kept."""
@@ -99,9 +100,11 @@ class Store:
                 self._remove(tenant, shelf, place)
             if self._max_bytes is not None and size > self._max_bytes:
                 return
-            # The shelf is looked up again: it went with its last entry.
-            shelf = self._shelves.setdefault(tenant, Shelf())
-            shelf.entries[place] = Entry(value, self._clock() + ttl, size)
+            # Looked up again, since a shelf goes with its last entry.
+            shelf = self._shelves.get(tenant)
+            if shelf is None:
+                shelf = self._shelves[tenant] = Shelf()
+            shelf.entries[place] = (value, self._clock() + ttl, size)
             self._count(tenant, shelf, entries=1, size=size)
             while self._is_full():
                 self._evict(tenant)
@@ -113,7 +116,7 @@ class Store:
             shelf = self._shelves.get(key.tenant)
             if shelf is None or place not in shelf.entries:
                 return False
-            return self._remove(key.tenant, shelf, place).expires_at > self._clock()
+            return self._remove(key.tenant, shelf, place)[1] > self._clock()
 
     def keys(self, tenant: str, namespace: str) -> list[str]:
         """Return the keys that a tenant holds in a namespace, as they are at this moment."""
@@ -165,12 +168,20 @@ class Store:
             # To the end of its rank: tenants of one rank take turns.
             del largest[victim]
             largest[victim] = None
-        self._remove(victim, shelf, next(iter(shelf.entries)))
+        _, entry = shelf.entries.popitem(last=False)
+        self._count(victim, shelf, entries=-1, size=-entry[2])
         self._evictions += 1
+
+    def _expire(self, tenant: str, place: tuple[str, str], entry: Entry) -> None:
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            if shelf is not None and shelf.entries.get(place) is entry:
+                self._remove(tenant, shelf, place)
+                self._expirations += 1
 
     def _remove(self, tenant: str, shelf: Shelf, place: tuple[str, str]) -> Entry:
         entry = shelf.entries.pop(place)
-        self._count(tenant, shelf, entries=-1, size=-entry.size)
+        self._count(tenant, shelf, entries=-1, size=-entry[2])
         return entry
 
     def _count(self, tenant: str, shelf: Shelf, *, entries: int, size: int) -> None:

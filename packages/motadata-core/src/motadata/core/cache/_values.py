@@ -15,6 +15,7 @@ from motadata.core.models import Record
 
 _MAX_DEPTH: Final = 64
 
+_PLAIN: Final = frozenset((str, bytes, int, float, bool))
 _IMMUTABLE: Final = (str, bytes, int, float, Record, date, UUID, Decimal, type(None))
 
 
@@ -24,7 +25,7 @@ def snapshot(value: object, depth: int = 0) -> object:
     Raises:
         CacheError: A part of it is of a type that no codec encodes, or is nested too deep.
     """
-    if isinstance(value, _IMMUTABLE):
+    if type(value) in _PLAIN or isinstance(value, _IMMUTABLE):
         return value
     if depth >= _MAX_DEPTH:
         message = f"A value nested deeper than {_MAX_DEPTH} levels cannot be cached."
