@@ -1,0 +1,116 @@
+"""Turns the lines of PDF pages back into text: running headers, broken words, broken paragraphs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+
+_BREAK: Final = "\ufffe"  # what PDFium writes for a hyphen at the end of a line, and the line end
+_EDGE: Final = 2
+_FEWEST_PAGES: Final = 4
+_SHARE: Final = 0.4
+_RUNNING_CHARACTERS: Final = 150
+_DIGITS: Final = re.compile(r"\d+")
+_NUMBER_ONLY: Final = re.compile(r"(?:page\s*)?[-–—\s]*#[-–—\s]*(?:(?:of|/)\s*#)?", re.IGNORECASE)
+_WORD: Final = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_BROKEN: Final = re.compile(rf"([^\W_]*){_BREAK}\s*([^\W_]*)|([^\W\d_]+)-\n\s*([^\W\d_]+)")
+_SYMBOL_BULLET: Final = re.compile("^[\uf000-\uf0ff](?=\\s)", re.MULTILINE)
+_ENDS: Final = (".", ":", ";", "!", "?", "…", '."', ".”", ".)")
+_ITEM: Final = re.compile(r"(?:[•–—▪●○◦*·-]|\(?\w{1,3}[.)]|\d+(?:\.\d+)+)\s")
+_FULL_LINE: Final = 0.75
+_SHORTEST_FULL: Final = 40
+_LEADERS: Final = "....."
+
+
+def drop_running_lines(pages: list[list[str]]) -> list[list[str]]:
+    """Return the pages without the headers and footers that repeat on them.
+
+    A line within two of a page's edge runs when, digits aside, it stands there on two pages of five,
+    and on three at least. Its first occurrence stays unless it is only a page number.
+    """
+    if len(pages) < _FEWEST_PAGES:
+        return pages
+    counts: Counter[str] = Counter()
+    for lines in pages:
+        counts.update({_shape(lines[at]) for at in _edges(lines)})
+    running = {
+        shape for shape, count in counts.items() if count >= max(3, _SHARE * len(pages)) and shape
+    }
+    seen: set[str] = set()
+    kept = []
+    for lines in pages:
+        dropped = set()
+        for at in _edges(lines):
+            shape = _shape(lines[at])
+            if shape in running and (shape in seen or _NUMBER_ONLY.fullmatch(shape)):
+                dropped.add(at)
+        seen.update(_shape(lines[at]) for at in _edges(lines))
+        kept.append([line for at, line in enumerate(lines) if at not in dropped])
+    return kept
+
+
+def _edges(lines: list[str]) -> list[int]:
+    """Return the indices of the outermost lines that hold something."""
+    filled = [at for at, line in enumerate(lines) if line.strip()]
+    return sorted({*filled[:_EDGE], *filled[-_EDGE:]})
+
+
+def _shape(line: str) -> str:
+    text = " ".join(line.split())
+    return _DIGITS.sub("#", text) if len(text) <= _RUNNING_CHARACTERS else ""
+
+
+class Reflow:
+    """Joins lines into paragraphs and broken words into words, by the words of the same document."""
+
+    def __init__(self, pages: list[list[str]]) -> None:
+        self._words: set[str] = set()
+        lengths: list[int] = []
+        for lines in pages:
+            for line in lines:
+                self._words.update(match[0].lower() for match in _WORD.finditer(line))
+                if line.strip():
+                    lengths.append(len(line.strip()))
+        lengths.sort()
+        usual = lengths[len(lengths) * 9 // 10] if lengths else 0
+        self._full = max(_SHORTEST_FULL, usual * _FULL_LINE)
+
+    def join(self, lines: list[str]) -> str:
+        """Return the lines as text."""
+        text = _BROKEN.sub(self._mend, "\n".join(line.strip() for line in lines))
+        text = _SYMBOL_BULLET.sub("•", text)
+        return "".join(self._paragraphs(text.split("\n")))
+
+    def _mend(self, match: re.Match[str]) -> str:
+        """Decide whether a hyphen at a line's end belongs to the word or to the line."""
+        left, right = (match[1], match[2]) if match[3] is None else (match[3], match[4])
+        whole, hyphened = f"{left}{right}".lower(), f"{left}-{right}".lower()
+        if not left or not right:
+            return f"{left}-{right}"
+        if hyphened in self._words:
+            return f"{left}-{right}"
+        if whole in self._words:
+            return f"{left}{right}"
+        both_words = left.lower() in self._words and right.lower() in self._words
+        if both_words or not left.isalpha() or not right.isalpha() or not right.islower():
+            return f"{left}-{right}"
+        return f"{left}{right}"
+
+    def _paragraphs(self, lines: list[str]) -> Iterator[str]:
+        previous = ""
+        for number, line in enumerate(lines):
+            if number:
+                yield " " if self._continues(previous, line) else "\n"
+            yield line
+            previous = line
+
+    def _continues(self, before: str, line: str) -> bool:
+        """Tell whether a line goes on with the sentence of the one before it."""
+        if not before or not line or _LEADERS in before or _ITEM.match(line):
+            return False
+        if before.endswith(_ENDS):
+            return False
+        return line[0].islower() or len(before) >= self._full

@@ -1,0 +1,186 @@
+"""Reads files in processes that may die without us: a small pool, warm, fair, restarted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from os import PathLike
+from types import TracebackType
+from typing import Final, Self
+
+from motadata.core.errors import ConfigurationError, SDKError
+from motadata.core.models import Document, Health
+from motadata.core.observability import get_logger
+from motadata.core.tenancy import current_tenant
+from motadata.ingest._files import check_file, read_chunks, too_large
+from motadata.ingest._frames import CHUNK
+from motadata.ingest._process import WorkerProcess, start_worker
+from motadata.ingest._sandbox import LAYERS
+from motadata.ingest._turns import Turns
+from motadata.ingest.limits import Limits
+
+
+_MOST_WAITING: Final = 1_000
+_WAIT_SECONDS: Final = 3_600.0
+_DOCUMENTS_PER_WORKER: Final = 1_000
+_HEALTH_SECONDS: Final = 1.8
+_log = get_logger("ingest")
+
+
+class IsolatedLoader:
+    """The `DocumentLoader` that reads each file in a sandboxed process.
+
+    It may be used at once; processes start when they are needed and go when they are idle. Leaving
+    its context ends them, whatever they do.
+
+    Args:
+        limits: What one file may cost.
+        workers: How many files are read at once.
+        idle_seconds: How long a process is kept without work.
+
+    Raises:
+        ConfigurationError: A number is not positive.
+    """
+
+    def __init__(
+        self, *, limits: Limits | None = None, workers: int = 2, idle_seconds: float = 60.0
+    ) -> None:
+        if workers < 1 or idle_seconds <= 0:
+            message = f"workers={workers!r} and idle_seconds={idle_seconds!r} must be positive."
+            raise ConfigurationError(message, remedy="Leave them out to get 2 and 60.")
+        self._limits = limits or Limits()
+        self._idle_seconds = idle_seconds
+        self._turns = Turns(workers, most_waiting=_MOST_WAITING)
+        self._idle: list[WorkerProcess] = []
+        self._busy: set[WorkerProcess] = set()
+        self._timers: dict[WorkerProcess, asyncio.TimerHandle] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._layers: frozenset[str] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start one process, so that a system that cannot is found out now.
+
+        Raises:
+            LoaderCrashedError: It cannot be started.
+        """
+        self._put_back(await self._start())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End every process and wait for its end."""
+        for worker in [*self._idle, *self._busy]:
+            self._end(worker)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def load(self, content: bytes | PathLike[str], *, source: str) -> Document:
+        """Return the text of a file.
+
+        Cancelling it kills the process that reads.
+
+        Args:
+            content: The bytes, or the path of a regular file.
+            source: Name under which the document is known; its ending is a hint, no more.
+
+        Raises:
+            IngestionError: One of its kinds says why the file cannot be read.
+        """
+        if not isinstance(content, bytes):
+            await asyncio.to_thread(check_file, content, self._limits)
+        elif len(content) > self._limits.file_bytes:
+            raise too_large(len(content), self._limits)
+        async with self._turns.turn(current_tenant() or "", timeout=_WAIT_SECONDS):
+            worker = await self._take()
+            finished = False
+            try:
+                chunks = _slices(content) if isinstance(content, bytes) else self._read(content)
+                document = await worker.read(chunks, source=source)
+                finished = True
+                return document
+            except SDKError as error:
+                # A refusal is an answer; only a crash makes the process useless.
+                finished = error.code != "loader_crashed" and worker.is_in_step
+                raise
+            finally:
+                self._busy.discard(worker)
+                if finished and worker.documents < _DOCUMENTS_PER_WORKER:
+                    self._put_back(worker)
+                else:
+                    self._end(worker)
+
+    async def health(self) -> Health:
+        """Say whether files can be read, and which layers of isolation are missing."""
+        if self._layers is None:
+            try:
+                async with asyncio.timeout(_HEALTH_SECONDS):
+                    self._put_back(await self._start())
+            except TimeoutError:
+                return Health("degraded", detail="The reader process is slow to start.")
+            except SDKError as error:
+                return Health("down", detail=str(error))
+        missing = [layer for layer in LAYERS if layer not in (self._layers or ())]
+        if missing:
+            detail = f"Files are read without these layers of isolation: {', '.join(missing)}."
+            return Health(
+                "degraded", detail=f"{detail} Use Linux 5.13 or later with user namespaces."
+            )
+        return Health("ok")
+
+    def _read(self, path: PathLike[str]) -> AsyncIterator[bytes]:
+        return read_chunks(path, self._limits)
+
+    async def _take(self) -> WorkerProcess:
+        while self._idle:
+            worker = self._idle.pop()
+            self._timers.pop(worker).cancel()
+            if worker.is_alive:
+                break
+            self._end(worker)
+        else:
+            worker = await self._start()
+        self._busy.add(worker)
+        return worker
+
+    async def _start(self) -> WorkerProcess:
+        worker = await start_worker(self._limits)
+        if self._layers is None:
+            self._layers = worker.layers
+            missing = [layer for layer in LAYERS if layer not in worker.layers]
+            if missing:
+                _log.warning("isolation_layers_missing", layers=missing)
+        return worker
+
+    def _put_back(self, worker: WorkerProcess) -> None:
+        self._idle.append(worker)
+        loop = asyncio.get_running_loop()
+        self._timers[worker] = loop.call_later(self._idle_seconds, self._end, worker)
+
+    def _end(self, worker: WorkerProcess) -> None:
+        """Kill a process now and reap it in the background."""
+        worker.kill()
+        self._busy.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        timer = self._timers.pop(worker, None)
+        if timer is not None:
+            timer.cancel()
+        task = asyncio.get_running_loop().create_task(self._reap(worker))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    @staticmethod
+    async def _reap(worker: WorkerProcess) -> None:
+        try:
+            await worker.close()
+        except TimeoutError:
+            _log.warning("reader_process_not_reaped")
+
+
+async def _slices(content: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), CHUNK):
+        yield content[at : at + CHUNK]
