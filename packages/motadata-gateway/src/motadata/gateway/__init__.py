@@ -1,1 +1,30 @@
-"""motadata.gateway"""
+"""One door to every model: litellm's providers by name and key, and offline models without either.
+
+    async with create_gateway() as gateway:
+        vectors = await gateway.embed(["Reset a VPN token"], tenant_id="acme")
+
+Importing this package imports neither litellm nor numpy; the first call that needs one does.
+"""
+
+from motadata.gateway._extractive import UNKNOWN
+from motadata.gateway._factory import create_gateway
+from motadata.gateway._gateway import LLMGateway
+from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
+from motadata.gateway._provider import Provider
+from motadata.gateway._rendering import render_message
+from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+from motadata.gateway._version import __version__
+
+
+__all__ = [
+    "EMBEDDING_MODEL",
+    "EXTRACTIVE_MODEL",
+    "UNKNOWN",
+    "ChatRequest",
+    "EmbeddingRequest",
+    "LLMGateway",
+    "Provider",
+    "__version__",
+    "create_gateway",
+    "render_message",
+]

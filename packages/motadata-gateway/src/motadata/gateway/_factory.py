@@ -1,0 +1,99 @@
+"""How a gateway is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from pydantic import SecretStr
+
+from motadata.core.errors import ConfigurationError
+from motadata.core.protocols import Cache
+from motadata.gateway._gateway import LLMGateway
+from motadata.gateway._litellm import LiteLLMProvider
+from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
+from motadata.gateway._provider import Provider
+from motadata.gateway._routing import OFFLINE, Routes
+
+
+_MAX_TIMEOUT: Final = 86_400.0
+_MAX_THREADS: Final = 16
+
+
+def create_gateway(
+    providers: Iterable[str | Provider] | None = None,
+    default_model: str = EXTRACTIVE_MODEL,
+    api_keys: Mapping[str, str | SecretStr] | None = None,
+    *,
+    default_embedding_model: str = EMBEDDING_MODEL,
+    cache: Cache | None = None,
+    base_urls: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+    embedding_threads: int = 1,
+) -> LLMGateway:
+    """Return a gateway to the offline models and to the providers that are named.
+
+        async with create_gateway(["openai"], "openai/gpt-4o-mini", {"openai": key}) as gateway:
+            answer = await gateway.generate_async("Hello", tenant_id="acme")
+
+    Args:
+        providers: Names of litellm's providers (`openai`, `anthropic`, `ollama`…), or objects that
+            serve models themselves. None means whatever has a key or an address. The offline
+            models are there in any case.
+        default_model: What answers when a call names no model.
+        api_keys: A key by provider. For a provider that is named in `providers` without one,
+            litellm looks at the environment variables that are usual for it.
+        default_embedding_model: What embeds when a call names no model.
+        cache: The response cache; None means that every call reaches its provider.
+        base_urls: Address by provider, when it is not the provider's own.
+        timeout: Seconds for a call that names none.
+        embedding_threads: Threads of the offline embedding model, 1 to 16.
+
+    Raises:
+        ConfigurationError: A key or address belongs to no provider, a default model to none, or a
+            number is out of range.
+    """
+    keys = {name: _secret(name, key) for name, key in (api_keys or {}).items()}
+    urls = dict(base_urls or {})
+    if isinstance(providers, str):
+        message = f"providers={providers!r} is a string."
+        raise ConfigurationError(message, remedy=f"Pass [{providers!r}].")
+    wanted = sorted({*keys, *urls}) if providers is None else list(providers)
+    _check_numbers(timeout, embedding_threads)
+    served: list[Provider] = [
+        LiteLLMProvider(item, api_key=keys.pop(item, None), base_url=urls.pop(item, None))
+        if isinstance(item, str)
+        else item
+        for item in wanted
+        if item != OFFLINE
+    ]
+    for name in [*keys, *urls]:
+        message = f"There is a key or an address for {name!r}, which is none of the providers."
+        raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
+    routes = Routes([OfflineProvider(threads=embedding_threads), *served])
+    for model in (default_model, default_embedding_model):
+        routes.provider(routes.full_name(model))
+    return LLMGateway(
+        routes,
+        default_model=default_model,
+        default_embedding_model=default_embedding_model,
+        cache=cache,
+        timeout=timeout,
+    )
+
+
+def _secret(name: str, key: str | SecretStr) -> SecretStr:
+    secret = key if isinstance(key, SecretStr) else SecretStr(key)
+    if not secret.get_secret_value().strip():
+        message = f"The key of the provider {name!r} is empty."
+        raise ConfigurationError(message, remedy="Give the key, or leave the provider out.")
+    return secret
+
+
+def _check_numbers(timeout: float, embedding_threads: int) -> None:
+    if not 0 < timeout <= _MAX_TIMEOUT:
+        message = f"timeout={timeout!r} is no number of seconds."
+        raise ConfigurationError(message, remedy="Pass more than 0 and at most 86400.")
+    if not 1 <= embedding_threads <= _MAX_THREADS:
+        message = f"embedding_threads={embedding_threads!r} is out of range."
+        raise ConfigurationError(message, remedy="Pass 1 to 16.")

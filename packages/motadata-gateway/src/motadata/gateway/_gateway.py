@@ -1,0 +1,243 @@
+"""The gateway itself: it chooses the provider of a model and sends each call through the steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from motadata.core.errors import GatewayError
+from motadata.core.models import (
+    Completion,
+    CompletionChunk,
+    Embeddings,
+    Health,
+    Message,
+    ToolDefinition,
+)
+from motadata.core.protocols import Cache, CachePolicy
+from motadata.gateway._call import Call, Emit, run
+from motadata.gateway._requests import ChatRequest, EmbeddingRequest, as_messages, as_texts
+from motadata.gateway._routing import Routes
+from motadata.gateway._steps import CHAT_STEPS, EMBEDDING_STEPS
+
+
+_CHUNKS_AHEAD = 16
+
+
+class LLMGateway:
+    """Calls models on behalf of a tenant; made by `create_gateway`.
+
+    An async context manager: leaving it closes the providers. Safe for concurrent use on one event
+    loop.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        default_model: str,
+        default_embedding_model: str,
+        cache: Cache | None,
+        timeout: float,
+    ) -> None:
+        self._routes = routes
+        self._default_model = default_model
+        self._default_embedding_model = default_embedding_model
+        self._cache = cache
+        self._timeout = timeout
+        self._closed = False
+
+    async def generate_async(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        tools: Sequence[ToolDefinition] = (),
+        timeout: float | None = None,
+        cache: CachePolicy = "use",
+        tenant_id: str | None = None,
+    ) -> Completion:
+        """Return the model's whole answer.
+
+        An answer that the tenant was given before to the same request comes from the response
+        cache, when the gateway has one; one that was cut off is never kept there.
+
+        Args:
+            prompt: One turn of the user, or a conversation.
+            model: `provider/model`; None means the gateway's default.
+            temperature: 0 to 2; None leaves it to the provider.
+            max_tokens: Most tokens of the answer; None leaves it to the provider.
+            tools: Functions that the model may ask for.
+            timeout: Seconds; None means the gateway's default.
+            cache: What to do with the response cache.
+            tenant_id: None means the tenant of the scope.
+
+        Raises:
+            TenantRequiredError: No tenant is given and none is in scope.
+            ValidationError: The request cannot be right.
+            ConfigurationError: The model is unknown, or its provider has no key.
+            ProviderError: The provider failed or did not answer within `timeout`.
+            RateLimitError: The provider asks to wait.
+        """
+        request = self._chat(prompt, model, temperature, max_tokens, tools)
+        return await self._complete(request, timeout, cache, tenant_id, None)
+
+    async def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        tools: Sequence[ToolDefinition] = (),
+        timeout: float | None = None,
+        tenant_id: str | None = None,
+    ) -> AsyncIterator[CompletionChunk]:
+        """Yield the answer as it comes; the last chunk carries finish reason, tools and usage.
+
+        Closing the iterator (`aclosing`), or cancelling whoever reads it, ends the provider's
+        request. An answer from the response cache comes in one piece.
+
+        Args:
+            prompt: One turn of the user, or a conversation.
+            model: `provider/model`; None means the gateway's default.
+            temperature: 0 to 2; None leaves it to the provider.
+            max_tokens: Most tokens of the answer; None leaves it to the provider.
+            tools: Functions that the model may ask for.
+            timeout: Seconds for each part of the answer; None means the gateway's default.
+            tenant_id: None means the tenant of the scope.
+
+        Raises:
+            TenantRequiredError: No tenant is given and none is in scope.
+            ValidationError: The request cannot be right.
+            ConfigurationError: The model is unknown, or its provider has no key.
+            ProviderError: The provider failed, or fell silent for `timeout`.
+            RateLimitError: The provider asks to wait.
+        """
+        request = self._chat(prompt, model, temperature, max_tokens, tools)
+        chunks: asyncio.Queue[CompletionChunk | None] = asyncio.Queue(_CHUNKS_AHEAD)
+
+        # A task of its own keeps the span and the tenant's scope of the call out of the reader's
+        # context, whatever the reader does between two chunks.
+        async def produce() -> None:
+            try:
+                await self._complete(request, timeout, "use", tenant_id, chunks.put)
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                await chunks.put(None)
+                raise
+            await chunks.put(None)
+
+        producer = asyncio.create_task(produce(), name="gateway-stream")
+        try:
+            while (chunk := await chunks.get()) is not None:
+                yield chunk
+            await producer
+        finally:
+            producer.cancel()
+            await asyncio.wait({producer})
+            if not producer.cancelled():
+                producer.exception()
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        timeout: float | None = None,
+        tenant_id: str | None = None,
+    ) -> Embeddings:
+        """Return one unit-length vector a text, in order; no texts give no vectors.
+
+        Texts that the tenant had embedded before come from the response cache, when there is one;
+        a text that occurs twice is sent once.
+
+        Args:
+            texts: None of them empty.
+            model: `provider/model`; None means the gateway's default embedding model.
+            timeout: Seconds for all of them; None means the gateway's default.
+            tenant_id: None means the tenant of the scope.
+
+        Raises:
+            TenantRequiredError: No tenant is given and none is in scope.
+            ValidationError: A text is empty.
+            ConfigurationError: The model is unknown or not installed, or its provider has no key.
+            ProviderError: The provider failed or did not answer within `timeout`.
+            RateLimitError: The provider asks to wait.
+        """
+        self._check_open()
+        name = self._routes.full_name(model or self._default_embedding_model)
+        call = Call(
+            request=EmbeddingRequest(name, as_texts(texts)),
+            provider=self._routes.provider(name),
+            timeout=self._timeout if timeout is None else timeout,
+            tenant_id=tenant_id,
+            cache=self._cache,
+            cache_policy="use",
+        )
+        return await run(EMBEDDING_STEPS, call)
+
+    async def health(self) -> Health:
+        """Say which providers can be called; nothing is called for it."""
+        if self._closed:
+            return Health("down", detail="The gateway is closed.")
+        return await self._routes.health(self._default_model, self._default_embedding_model)
+
+    async def aclose(self) -> None:
+        """Close the providers; calls fail from now on."""
+        self._closed = True
+        await self._routes.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the gateway; connections and weights are opened by the first call."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the providers."""
+        await self.aclose()
+
+    def _chat(
+        self,
+        prompt: str | Sequence[Message],
+        model: str | None,
+        temperature: float | None,
+        max_tokens: int | None,
+        tools: Sequence[ToolDefinition],
+    ) -> ChatRequest:
+        name = self._routes.full_name(model or self._default_model)
+        return ChatRequest(name, as_messages(prompt), temperature, max_tokens, tuple(tools))
+
+    async def _complete(
+        self,
+        request: ChatRequest,
+        timeout: float | None,
+        cache: CachePolicy,
+        tenant_id: str | None,
+        emit: Emit | None,
+    ) -> Completion:
+        self._check_open()
+        call = Call(
+            request=request,
+            provider=self._routes.provider(request.model),
+            timeout=self._timeout if timeout is None else timeout,
+            tenant_id=tenant_id,
+            cache=self._cache,
+            cache_policy=cache,
+            emit=emit,
+        )
+        return await run(CHAT_STEPS, call)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            message = "The gateway is closed."
+            raise GatewayError(message, remedy="Call it within its `async with` block.")

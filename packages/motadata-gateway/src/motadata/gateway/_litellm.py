@@ -1,0 +1,143 @@
+"""The provider that reaches every vendor through litellm, which is imported by the first call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pydantic import SecretStr
+
+from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
+from motadata.gateway import _wire
+from motadata.gateway._litellm_errors import mapped
+from motadata.gateway._litellm_module import cost_of, loaded
+from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_CLOSE_TIMEOUT: Final = 5.0
+
+
+class LiteLLMProvider:
+    """Serves the models of one of litellm's providers.
+
+    litellm retries nothing here, keeps no cache and runs no callback; those are the gateway's.
+
+    Args:
+        name: As litellm calls the provider.
+        api_key: None leaves it to litellm to find credentials in the environment.
+        base_url: None means the provider's own address.
+    """
+
+    def __init__(
+        self, name: str, *, api_key: SecretStr | None = None, base_url: str | None = None
+    ) -> None:
+        self._name = name
+        self._api_key = api_key
+        self._base_url = base_url
+
+    @property
+    def name(self) -> str:
+        """The prefix of its models."""
+        return self._name
+
+    @property
+    def revision(self) -> str:
+        """Its address: equal names may be other models elsewhere."""
+        return self._base_url or ""
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Return the whole answer.
+
+        Raises:
+            ConfigurationError: The model is unknown, or the key is missing or wrong.
+            ValidationError: The provider refused the request.
+            ProviderError: The provider failed.
+            RateLimitError: The provider asks to wait.
+        """
+        litellm = await loaded()
+        with mapped(request.model):
+            response = await litellm.acompletion(**self._chat(request, stream=False))
+            answer = _wire.completion(response, request.model)
+        return _with_cost(litellm, answer)
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
+        """Yield the answer as it comes; closing the iterator closes the connection.
+
+        Raises:
+            ConfigurationError: The model is unknown, or the key is missing or wrong.
+            ValidationError: The provider refused the request.
+            ProviderError: The provider failed, or ended before the answer did.
+            RateLimitError: The provider asks to wait.
+        """
+        litellm = await loaded()
+        collector = _wire.StreamCollector(request)
+        with mapped(request.model):
+            response = await litellm.acompletion(**self._chat(request, stream=True))
+            try:
+                async for part in response:
+                    text = collector.text_of(part)
+                    if text:
+                        yield CompletionChunk(text)
+            finally:
+                await _close(response)
+        answer = _with_cost(litellm, collector.completion())
+        yield CompletionChunk("", answer.finish_reason, answer.tool_calls, answer.usage)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return one vector a text, in order.
+
+        Raises:
+            ConfigurationError: The model is unknown, or the key is missing or wrong.
+            ValidationError: The provider refused a text.
+            ProviderError: The provider failed.
+            RateLimitError: The provider asks to wait.
+        """
+        litellm = await loaded()
+        with mapped(request.model):
+            response = await litellm.aembedding(
+                model=request.model, input=list(request.texts), **self._access()
+            )
+            return _wire.embeddings(response, request.model)
+
+    async def health(self) -> Health:
+        """Say whether there is a key; nothing is called."""
+        if self._api_key is not None:
+            return Health("ok", detail="Has a key.")
+        return Health("ok", detail="Has no key of its own; litellm looks in the environment.")
+
+    async def aclose(self) -> None:
+        """Do nothing: litellm shares its connections between all who use it in this process."""
+
+    def _chat(self, request: ChatRequest, *, stream: bool) -> dict[str, object]:
+        arguments = _wire.chat_arguments(request) | self._access()
+        if stream:
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        return arguments
+
+    def _access(self) -> dict[str, object]:
+        """Return key, address, and the word that nothing is tried twice."""
+        access: dict[str, object] = {"num_retries": 0, "max_retries": 0}
+        if self._api_key is not None:
+            access["api_key"] = self._api_key.get_secret_value()
+        if self._base_url is not None:
+            access["api_base"] = self._base_url
+        return access
+
+
+def _with_cost(litellm: ModuleType, answer: Completion) -> Completion:
+    usage = answer.usage
+    cost = cost_of(litellm, answer.model, usage)
+    return replace(answer, usage=Usage(usage.input_tokens, usage.output_tokens, cost))
+
+
+async def _close(response: object) -> None:
+    """Close a stream; its connection is dropped when it does not close in time."""
+    close = getattr(response, "aclose", None)
+    if close is not None:
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await close()

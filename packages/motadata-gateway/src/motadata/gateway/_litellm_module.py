@@ -1,0 +1,77 @@
+"""litellm itself: imported by the first call, in a thread, and told to keep quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from motadata.core.errors import ConfigurationError
+from motadata.core.models import Usage
+
+
+_PLANTED: Final = "litellm_init.pth"
+_PRICE_DIGITS: Final = 12
+
+
+async def loaded() -> ModuleType:
+    """Return the module; the first call takes some seconds, in a thread.
+
+    Raises:
+        ConfigurationError: litellm cannot be imported, or an installation bears the mark of the
+            compromised releases.
+    """
+    module = sys.modules.get("litellm")
+    if module is not None and getattr(module, "suppress_debug_info", False):
+        return module
+    return await asyncio.to_thread(_load)
+
+
+def planted_file() -> Path | None:
+    """Return the start-up file that litellm 1.82.7 and 1.82.8 planted, if it is there.
+
+    Those two releases carried a stealer of credentials; the file outlives an upgrade.
+    """
+    spec = find_spec("litellm")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent.parent / _PLANTED
+    return path if path.exists() else None
+
+
+def cost_of(litellm: ModuleType, model: str, usage: Usage) -> Decimal | None:
+    """Return the price by litellm's table in US dollars, or None for a model that is not in it."""
+    try:
+        parts = litellm.cost_per_token(
+            model=model,
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+        )
+    except Exception:  # noqa: BLE001 - litellm raises bare Exception for a model without a price
+        return None
+    return sum((Decimal(str(round(part, _PRICE_DIGITS))) for part in parts), Decimal(0))
+
+
+def _load() -> ModuleType:
+    planted = planted_file()
+    if planted is not None:
+        message = f"The environment holds {_PLANTED!r}, the mark of a compromised litellm release."
+        remedy = "Rebuild the environment and replace every credential it has seen."
+        raise ConfigurationError(message, remedy=remedy)
+    # Without it litellm fetches its table of prices over the network when it is imported.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    try:
+        litellm = import_module("litellm")
+    except ImportError as error:
+        message = "litellm, which reaches the providers, cannot be imported."
+        remedy = "Reinstall it with: pip install --force-reinstall motadata-gateway"
+        raise ConfigurationError(message, remedy=remedy) from error
+    # The one setting of litellm that is changed: it would print advice on standard output.
+    litellm.suppress_debug_info = True  # type: ignore[attr-defined]  # set on a module
+    return litellm

@@ -1,0 +1,162 @@
+"""What is asked of a provider: validated, complete, the same whichever provider serves it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from motadata.core.errors import ValidationError
+from motadata.core.models import Message, Role, ToolDefinition
+from motadata.core.protocols import CachePolicy
+
+
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_MODEL_NAME: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
+_MAX_TIMEOUT: Final = 86_400.0
+_ROLES: Final = frozenset(get_args(Role))
+_POLICIES: Final = frozenset(get_args(CachePolicy))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation that a model is to continue.
+
+    Attributes:
+        model: Full name, `provider/model`.
+        max_tokens: Most tokens of the answer; None leaves it to the provider.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    max_tokens: int | None = None
+    tools: tuple[ToolDefinition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts that are to become vectors, at least one, none empty."""
+
+    model: str
+    texts: tuple[str, ...]
+
+
+def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
+    """Return a prompt as messages: a string is one turn of the user."""
+    return (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+
+
+def as_texts(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return texts as a tuple.
+
+    Raises:
+        ValidationError: It is a single string, whose characters nobody wants to embed.
+    """
+    if isinstance(texts, str):
+        raise ValidationError("embed takes a sequence of texts.", remedy="Pass [text].")
+    return tuple(texts)
+
+
+def check_chat(request: ChatRequest) -> None:
+    """Refuse what no model can answer.
+
+    Raises:
+        ValidationError: There is no message, one is malformed, or a parameter is out of range.
+    """
+    _check_model(request.model)
+    if not request.messages:
+        raise ValidationError("There is no message.", remedy="Pass a prompt or messages.")
+    for position, message in enumerate(request.messages):
+        if not _is_message(message):
+            problem = f"Message {position} is a {type(message).__name__}, no Message."
+            raise ValidationError(problem, remedy="Build it with motadata.core.models.Message.")
+        _check_message(position, message)
+    _check_number("temperature", request.temperature, low=0, high=2)
+    _check_number("max_tokens", request.max_tokens, low=1, high=10_000_000)
+    if request.max_tokens is not None and not _is_integer(request.max_tokens):
+        message_ = f"max_tokens={request.max_tokens!r} is no integer."
+        raise ValidationError(message_, remedy="Pass a whole number.")
+    names = [tool.name for tool in request.tools]
+    for name in names:
+        if _TOOL_NAME.fullmatch(name) is None:
+            message_ = f"{name!r} is no name for a tool."
+            raise ValidationError(message_, remedy="Use 1 to 64 letters, digits, '_' and '-'.")
+    if len(set(names)) < len(names):
+        raise ValidationError("Two tools have the same name.", remedy="Name each differently.")
+
+
+def check_embedding(request: EmbeddingRequest) -> None:
+    """Refuse texts that have no vector.
+
+    Raises:
+        ValidationError: A text is empty or no string.
+    """
+    _check_model(request.model)
+    for position, text in enumerate(request.texts):
+        if not _is_string(text) or not text.strip():
+            message = f"Text {position} is empty or no string."
+            raise ValidationError(message, remedy="Leave empty texts out.")
+
+
+def check_options(*, timeout: float, cache: str) -> None:
+    """Refuse a time limit or cache policy that does not exist.
+
+    Raises:
+        ValidationError: `timeout` is not positive and finite, or `cache` is no `CachePolicy`.
+    """
+    if not (_is_number(timeout) and 0 < timeout <= _MAX_TIMEOUT):
+        message = f"timeout={timeout!r} is no number of seconds."
+        raise ValidationError(message, remedy="Pass more than 0 and at most 86400.")
+    if cache not in _POLICIES:
+        message = f"cache={cache!r} is no cache policy."
+        raise ValidationError(message, remedy="Use 'use', 'refresh' or 'bypass'.")
+
+
+def _check_message(position: int, message: Message) -> None:
+    if message.role not in _ROLES:
+        problem = f"Message {position} has the role {message.role!r}."
+        raise ValidationError(problem, remedy="Use system, user, assistant or tool.")
+    if message.role == "tool" and not message.tool_call_id:
+        problem = f"Message {position} answers no tool call."
+        raise ValidationError(problem, remedy="Set tool_call_id to the id of the call.")
+    if message.role in ("system", "user") and not message.content.strip() and not message.passages:
+        problem = f"Message {position} is empty."
+        raise ValidationError(problem, remedy="Give it content or leave it out.")
+    numbers = [passage.number for passage in message.passages]
+    if len(set(numbers)) < len(numbers) or any(number < 1 for number in numbers):
+        problem = f"The passages of message {position} are not numbered apart from 1."
+        raise ValidationError(problem, remedy="Give each passage a positive number of its own.")
+
+
+def _check_model(model: str) -> None:
+    if _MODEL_NAME.fullmatch(model) is None:
+        message = f"{model[:200]!r} is no name of a model."
+        raise ValidationError(message, remedy="Name it like 'openai/gpt-4o-mini'.")
+
+
+def _check_number(name: str, value: float | None, *, low: float, high: float) -> None:
+    if value is None:
+        return
+    if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        message = f"{name}={value!r} is out of range."
+        raise ValidationError(message, remedy=f"Pass {low:g} to {high:g}, or leave it out.")
+
+
+# These take an object, since a caller without a type checker may pass one of any type.
+def _is_message(value: object) -> bool:
+    return isinstance(value, Message)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def _is_string(value: object) -> bool:
+    return isinstance(value, str)

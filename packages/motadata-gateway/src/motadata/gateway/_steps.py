@@ -1,0 +1,186 @@
+"""The steps that a call passes, in their order. This is the whole path; there is no other.
+
+A step of a later version (limits, breakers, budgets, guardrails) is a function of the same
+signature, put at its place in the two tuples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from motadata.core.errors import ProviderError
+from motadata.core.models import Completion, Embeddings
+from motadata.core.observability import get_logger, span
+from motadata.core.tenancy import resolve_tenant, tenant_scope
+from motadata.gateway._call import Call, Proceed, Request, Result, Step
+from motadata.gateway._requests import (
+    ChatRequest,
+    EmbeddingRequest,
+    check_chat,
+    check_embedding,
+    check_options,
+)
+from motadata.gateway._response_cache import cached_completion, cached_vectors
+from motadata.gateway._vectors import unit_length
+
+
+_log = get_logger("gateway")
+
+
+async def for_tenant(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
+    """Resolve the tenant, and make it the tenant of everything inside."""
+    tenant = resolve_tenant(call.tenant_id)
+    with tenant_scope(tenant):
+        return await proceed(replace(call, tenant_id=tenant))
+
+
+async def validated_chat(
+    call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+) -> Completion:
+    """Refuse a request that cannot be right."""
+    check_options(timeout=call.timeout, cache=call.cache_policy)
+    check_chat(call.request)
+    return await proceed(call)
+
+
+async def validated_embedding(
+    call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+) -> Embeddings:
+    """Refuse texts that have no vector; answer at once when there is no text."""
+    check_options(timeout=call.timeout, cache=call.cache_policy)
+    check_embedding(call.request)
+    if not call.request.texts:
+        return Embeddings((), call.request.model)
+    return await proceed(call)
+
+
+async def traced_chat(
+    call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+) -> Completion:
+    """Time the call, and note what it used."""
+    with span("gateway.generate", kind="client", model=call.request.model) as current:
+        answer = await proceed(call)
+        usage = answer.usage
+        current.set_attribute("cached", answer.cached)
+        current.set_attribute("finish_reason", answer.finish_reason)
+        current.set_attribute("input_tokens", usage.input_tokens)
+        current.set_attribute("output_tokens", usage.output_tokens)
+        if usage.cost_usd is not None:
+            current.set_attribute("cost_usd", float(usage.cost_usd))
+        _log.debug(
+            "model_answered",
+            model=answer.model,
+            cached=answer.cached,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        return answer
+
+
+async def traced_embedding(
+    call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+) -> Embeddings:
+    """Time the call, and note how many texts it embedded."""
+    request = call.request
+    with span(
+        "gateway.embed", kind="client", model=request.model, texts=len(request.texts)
+    ) as current:
+        result = await proceed(call)
+        current.set_attribute("input_tokens", result.usage.input_tokens)
+        return result
+
+
+async def completed_in_time(
+    call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+) -> Completion:
+    """Limit the wait for a whole answer; a streamed one limits the wait for each part itself."""
+    if call.emit is not None:
+        return await proceed(call)
+    return await _in_time(call, proceed)
+
+
+async def embedded_in_time(
+    call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+) -> Embeddings:
+    """Limit the wait for the vectors."""
+    return await _in_time(call, proceed)
+
+
+async def completed_by_provider(
+    call: Call[ChatRequest], _proceed: Proceed[ChatRequest, Completion]
+) -> Completion:
+    """Ask the provider, for the whole answer or part by part."""
+    if call.emit is None:
+        return await call.provider.complete(call.request)
+    answer = Completion("", call.request.model, "unknown")
+    pieces: list[str] = []
+    async with aclosing(call.provider.stream(call.request)) as chunks:  # type: ignore[type-var]  # async generators all
+        while True:
+            try:
+                async with asyncio.timeout(call.timeout):
+                    chunk = await anext(chunks, None)
+            except TimeoutError as error:
+                raise _too_late(call.request.model, call.timeout) from error
+            if chunk is None:
+                return replace(answer, text="".join(pieces))
+            pieces.append(chunk.text)
+            if chunk.finish_reason is not None:
+                answer = replace(
+                    answer,
+                    finish_reason=chunk.finish_reason,
+                    tool_calls=chunk.tool_calls,
+                    usage=chunk.usage or answer.usage,
+                )
+            await call.emit(chunk)
+
+
+async def embedded_by_provider(
+    call: Call[EmbeddingRequest], _proceed: Proceed[EmbeddingRequest, Embeddings]
+) -> Embeddings:
+    """Ask the provider, and bring its vectors to unit length."""
+    result = await call.provider.embed(call.request)
+    if len(result.vectors) != len(call.request.texts):
+        message = (
+            f"The model {call.request.model!r} returned {len(result.vectors)} vectors "
+            f"for {len(call.request.texts)} texts."
+        )
+        raise ProviderError(message, remedy="Try again.", retryable=True)
+    return replace(result, vectors=tuple(unit_length(vector) for vector in result.vectors))
+
+
+CHAT_STEPS: Final[tuple[Step[ChatRequest, Completion], ...]] = (
+    for_tenant,
+    validated_chat,
+    traced_chat,
+    cached_completion,
+    completed_in_time,
+    completed_by_provider,
+)
+"""What `generate_async` and `stream` pass, the first step outermost."""
+
+EMBEDDING_STEPS: Final[tuple[Step[EmbeddingRequest, Embeddings], ...]] = (
+    for_tenant,
+    validated_embedding,
+    traced_embedding,
+    cached_vectors,
+    embedded_in_time,
+    embedded_by_provider,
+)
+"""What `embed` passes, the first step outermost."""
+
+
+async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
+    try:
+        async with asyncio.timeout(call.timeout):
+            return await proceed(call)
+    except TimeoutError as error:
+        model = getattr(call.request, "model", "")
+        raise _too_late(model, call.timeout) from error
+
+
+def _too_late(model: str, timeout: float) -> ProviderError:
+    message = f"The model {model!r} did not answer within {timeout:g} s."
+    return ProviderError(message, remedy="Try again, or raise `timeout`.", retryable=True)
