@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic_core import ErrorDetails
@@ -131,6 +131,14 @@ def internal_problem(*, code: str = "internal_error", retryable: bool = False) -
         remedy="Give the trace_id to whoever runs the server: the log has the rest.",
         retryable=retryable,
     )
+
+
+def operator_problem(error: errors.SDKError) -> Problem:
+    """Return how an error is told to whoever runs the SDK: with its inside."""
+    problem = problem_of(error)
+    if problem.status != _INTERNAL:
+        return problem
+    return replace(problem, message=message_of(error), remedy=error.remedy)
 
 
 def message_of(error: errors.SDKError) -> str:

@@ -1,9 +1,9 @@
 """What an API key looks like: `mtd.<tenant>.<secret><checksum>`.
 
 The tenant stands in the key, so that it is looked up within that tenant's rows and no table has to
-be readable without one. The secret is 32 random bytes in base64url; the checksum is the CRC-32 of
-all that stands before it, six characters in base 62, so that a mistyped or cut key is refused without a
-look at the database and a secret scanner can tell a key from noise.
+be readable without one. The secret is 32 random bytes in base64url. The checksum is the CRC-32 of
+all that stands before it, six characters in base 62: a mistyped or cut key is refused without a
+look at the database, and a secret scanner can tell a key from noise.
 """
 
 from __future__ import annotations
