@@ -9,11 +9,6 @@ from motadata.core.testing.knowledge_base import KnowledgeBaseConformance
 from motadata.rag import RAGSystem, create_rag_system
 
 
-@pytest.fixture(scope="module")
-def migration_packages() -> tuple[str, ...]:
-    return ("motadata.rag.migrations",)
-
-
 @pytest.fixture(autouse=True)
 async def empty_tenants(database: Database) -> None:
     for tenant in ("acme", "globex"):
