@@ -159,18 +159,27 @@ class Store:
         return over_bytes or self._entries > self._max_size
 
     def _evict(self, causer: str) -> None:
-        while not self._ranks[-1]:
-            self._ranks.pop()
-        largest = self._ranks[-1]
-        victim = causer if causer in largest else next(iter(largest))
-        shelf = self._shelves[victim]
+        victim, rank = self._choose_victim(causer)
         if victim != causer:
             # To the end of its rank: tenants of one rank take turns.
-            del largest[victim]
-            largest[victim] = None
+            del rank[victim]
+            rank[victim] = None
+        shelf = self._shelves[victim]
         _, entry = shelf.entries.popitem(last=False)
         self._count(victim, shelf, entries=-1, size=-entry[2])
         self._evictions += 1
+
+    def _choose_victim(self, causer: str) -> tuple[str, dict[str, None]]:
+        """Return whose oldest entry goes, and its rank; the value just stored is not among them."""
+        keeps_its_only_one = len(self._shelves[causer].entries) == 1
+        for rank in reversed(self._ranks):
+            if causer in rank and not keeps_its_only_one:
+                return causer, rank
+            for tenant in rank:
+                if tenant != causer:
+                    return tenant, rank
+        message = "a full store holds nothing but a value that fits"
+        raise AssertionError(message)
 
     def _expire(self, tenant: str, place: tuple[str, str], entry: Entry) -> None:
         with self._lock:

@@ -21,6 +21,7 @@ _CONTAINERS_PER_LEVEL: Final = 3
 
 # Strings are swallowed whole, even one that is never closed, so that the scan is linear.
 _NESTING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _TreeCodec:
@@ -91,6 +92,9 @@ class JsonCodec(_TreeCodec):
             tree = _load_json(checked.decode())
         except UnicodeDecodeError as error:
             message = f"The data is not UTF-8: byte {error.start} does not fit."
+            raise CodecError(message) from None
+        except UnicodeEncodeError:
+            message = "A text in the data holds half of a surrogate pair."
             raise CodecError(message) from None
         except json.JSONDecodeError as error:
             message = f"The data is not JSON: {error.msg} at character {error.pos}."
@@ -173,6 +177,9 @@ def _dump_json(tree: object) -> bytes:
 
 def _load_json(text: str) -> object:
     tree: object = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    if _ESCAPED_SURROGATE.search(text):
+        # Pairs have become one character by now; halves show when the tree is written again.
+        _dump_json(tree)
     return tree
 
 

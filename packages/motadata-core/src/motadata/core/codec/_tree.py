@@ -54,9 +54,14 @@ def _flatten_container(
     depth: int,
 ) -> object:
     if isinstance(value, Record):
-        items = {name: value[name] for name in value.keys()}  # noqa: SIM118 - no mapping iterator
-        fields = {name: flatten(item, binary=binary, depth=depth) for name, item in items.items()}
-        return {"$record": [record_name(value), fields]}
+        name = record_name(value)
+        items = {field: value[field] for field in value.keys()}  # noqa: SIM118 - it has no iterator
+        return {
+            "$record": [
+                name,
+                {field: flatten(item, binary=binary, depth=depth) for field, item in items.items()},
+            ]
+        }
     if isinstance(value, dict):
         tree = {
             _text_key(key): flatten(item, binary=binary, depth=depth) for key, item in value.items()
