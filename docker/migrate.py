@@ -1,4 +1,5 @@
 """Apply the migrations of every installed component, as the owner of the tables, and end."""
+# ruff: noqa: INP001, T201 - a script of the image, whose output is what people read
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ the migrations run against a real PostgreSQL. `docker compose config` runs where
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -170,6 +171,10 @@ async def bare_server(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
         yield server
 
 
+def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 async def test_roles_and_migrations_give_a_database_that_the_sdk_accepts(
     bare_server: EmbeddedPostgres, tools: Path
 ) -> None:
@@ -188,20 +193,11 @@ async def test_roles_and_migrations_give_a_database_that_the_sdk_accepts(
     runtime = f"postgresql://motadata_app:runtime1234@/motadata?host={host}"
 
     script = ["sh", str(ROOT / "docker/postgres/10-roles.sh")]
-    made = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    made = await asyncio.to_thread(run, script, environment)
     assert made.returncode == 0, made.stderr
     migrate = [sys.executable, str(ROOT / "docker/migrate.py")]
-    migrated = subprocess.run(
-        migrate,
-        env={
-            **os.environ,
-            "MOTADATA_DATABASE_OWNER_URL": owner,
-            "MOTADATA_RUNTIME_ROLE": "motadata_app",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    addresses = {"MOTADATA_DATABASE_OWNER_URL": owner, "MOTADATA_RUNTIME_ROLE": "motadata_app"}
+    migrated = await asyncio.to_thread(run, migrate, {**os.environ, **addresses})
     assert migrated.returncode == 0, migrated.stderr
     # Entering checks that the role cannot walk round row-level security.
     async with create_database(runtime) as database:
