@@ -40,12 +40,13 @@ _SPACES: Final = str.maketrans(dict.fromkeys("\u00a0\u2007\u202f", " "))
 def cleanse(text: str) -> tuple[str, int]:
     """Return the text in its stored form, and how many hidden characters it lost.
 
-    The result is in Unicode's composed form, has LF line ends, no trailing blanks, at most one blank
-    line in a row, and neither controls nor invisible characters. Cleansing it again changes nothing.
+    The result is in Unicode's composed form, has LF line ends, no trailing blanks, at most one
+    blank line in a row, and neither controls nor invisible characters. Cleansing it again changes
+    nothing.
     """
     text = _LINE_ENDS.sub("\n", text)
     text = _UNSTORABLE.sub("", text).translate(_SPACES)
-    # Composed before, since what looks ASCII decides what may be joined, and after, since letters meet.
+    # Composed before, since neighbours decide what may be joined, and after, since letters meet.
     text, hidden = _drop_hidden(unicodedata.normalize("NFC", text))
     text = unicodedata.normalize("NFC", text)
     text = "\n".join(line.rstrip() for line in text.split("\n"))

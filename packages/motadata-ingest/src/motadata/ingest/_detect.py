@@ -1,7 +1,7 @@
 """Finds out what a file is: by its content first, by its name where the content leaves it open.
 
-A cascade: magic bytes, a look inside containers, decoding, and what the text looks like. When a name
-promises another format than the content is, the content wins. One case is refused: a name of a
+A cascade: magic bytes, a look inside containers, decoding, and what the text looks like. When a
+name promises another format than the content is, the content wins. One case is refused: a name of a
 binary format on plain text, since that is nearly always a failed download or a cut file.
 """
 

@@ -1,12 +1,13 @@
-"""Opens what is on disk without trusting it: sizes first, no special files, no links, in threads."""
+"""Opens what is on disk without trusting it: sizes first, no special files, in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from os import PathLike
+from pathlib import Path
 from typing import Final
 
 from motadata.core.errors import (
@@ -45,33 +46,30 @@ def check_file(path: PathLike[str] | str, limits: Limits) -> None:
         FileTooLargeError: It is above the limit.
     """
     try:
-        _check(os.stat(path), path, limits)
+        _check(Path(path).stat(), path, limits)
     except (OSError, ValueError) as error:
         raise access_error(path, error) from error
 
 
-async def read_chunks(path: PathLike[str] | str, limits: Limits) -> AsyncIterator[bytes]:
+async def read_chunks(path: PathLike[str] | str, limits: Limits) -> AsyncGenerator[bytes, None]:
     """Read a file piece by piece, never more of it than the limit.
 
     Raises:
         UnreadableFileError: It cannot be opened or read.
         FileTooLargeError: It is, or has grown, above the limit.
     """
-    descriptor = -1
+    file = _File(path, limits)
     try:
-        descriptor, chunk = await asyncio.to_thread(_open, path, limits)
         size = 0
-        while chunk:
+        while chunk := await _in_thread(file.read):
             size += len(chunk)
             if size > limits.file_bytes:
                 raise too_large(size, limits)
             yield chunk
-            chunk = await asyncio.to_thread(os.read, descriptor, CHUNK)
     except OSError as error:
         raise access_error(path, error) from error
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        file.close()
 
 
 def too_large(size: int, limits: Limits) -> FileTooLargeError:
@@ -91,14 +89,34 @@ def access_error(path: PathLike[str] | str, error: Exception) -> IngestionError:
     return UnreadableFileError(message, remedy="Check the path and its permissions.")
 
 
-def _open(path: PathLike[str] | str, limits: Limits) -> tuple[int, bytes]:
-    """Open a file and read its first piece, which is all of most files, in one trip to a thread."""
-    descriptor = os.open(path, _FLAGS)
+class _File:
+    """A file that is opened by its first read, so that small ones take one trip to a thread."""
+
+    def __init__(self, path: PathLike[str] | str, limits: Limits) -> None:
+        self._path = path
+        self._limits = limits
+        self._descriptor: int | None = None
+
+    def read(self) -> bytes:
+        """Return the next piece; no bytes at the end."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, _FLAGS)
+            _check(os.fstat(self._descriptor), self._path, self._limits)
+        return os.read(self._descriptor, CHUNK)
+
+    def close(self) -> None:
+        """Close it if it was opened."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+async def _in_thread(read: Callable[[], bytes]) -> bytes:
+    """Run a read in a thread; when cancelled, wait for it, since its descriptor is closed next."""
+    task = asyncio.ensure_future(asyncio.to_thread(read))
     try:
-        _check(os.fstat(descriptor), path, limits)
-        return descriptor, os.read(descriptor, CHUNK)
-    except BaseException:
-        os.close(descriptor)
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
         raise
 
 

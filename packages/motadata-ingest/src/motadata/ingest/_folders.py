@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Final
 
 from motadata.core.errors import FileTooLargeError, IngestionError, UnreadableFileError
@@ -14,6 +16,7 @@ from motadata.ingest.limits import Limits
 
 
 _SOURCE_CHARACTERS: Final = 1_000
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class FoundFile:
 async def list_files(folder: PathLike[str] | str, *, name: str, limits: Limits) -> list[FoundFile]:
     """Return every file below a folder, sorted by name within each folder.
 
-    Hidden files and folders are left out, and so are links whose target is in the folder anyway. Links
-    that lead out of it, and folders that cannot be read, are returned with their error.
+    Hidden files and folders are left out, and so are links whose target is in the folder anyway.
+    Links that lead out of it, and folders that cannot be read, are returned with their error.
 
     Args:
         folder: Where to look.
@@ -62,11 +65,11 @@ async def list_files(folder: PathLike[str] | str, *, name: str, limits: Limits) 
 
 def folder_name(folder: PathLike[str] | str) -> str:
     """Return what a folder is called: its own name, also for `.` and `..`."""
-    return readable(os.path.basename(os.path.abspath(folder)))
+    return readable(Path(os.path.abspath(folder)).name)  # noqa: PTH100 - a link keeps its own name
 
 
 def readable(name: str) -> str:
-    """Return a file's name as text that can be stored: undecodable bytes become `\\xNN`."""
+    """Return a file name as text that can be stored, its undecodable bytes escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -79,7 +82,7 @@ def check_source(source: str) -> str:
     if not source.strip() or len(source) > _SOURCE_CHARACTERS:
         message = f"The source has {len(source)} characters, or only blanks."
         raise IngestionError(message, remedy=f"Name it in 1 to {_SOURCE_CHARACTERS} characters.")
-    if any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in source):
+    if _UNPRINTABLE.search(source):
         message = f"The source {source[:100]!r} holds control characters."
         raise IngestionError(message, remedy="Name it in printable characters.")
     return source
@@ -104,7 +107,7 @@ def _list_one(path: str, prefix: str, root: str) -> tuple[list[FoundFile], list[
 
 def _leads_inside(link: str, root: str) -> bool:
     target = os.path.realpath(link)
-    return os.path.exists(target) and os.path.commonpath([root, target]) == root
+    return Path(target).exists() and Path(target).is_relative_to(root)
 
 
 def _outside(source: str) -> UnreadableFileError:

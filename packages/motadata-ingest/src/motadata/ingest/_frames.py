@@ -16,7 +16,7 @@ from motadata.core.errors import LoaderCrashedError
 
 JOB: Final = b"J"
 CHUNK: Final = 256 * 1024
-MOST_HEADER: Final = 16 * 2**20
+MOST_HEADER: Final = 64 * 2**20
 _LENGTH: Final = struct.Struct(">I")
 
 

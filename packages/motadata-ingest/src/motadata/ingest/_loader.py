@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from os import PathLike
 from types import TracebackType
 from typing import Final, Self
 
-from motadata.core.errors import ConfigurationError, SDKError
+from motadata.core.errors import ConfigurationError, IngestionError, SDKError
 from motadata.core.models import Document, Health
 from motadata.core.observability import get_logger
 from motadata.core.tenancy import current_tenant
@@ -23,6 +23,7 @@ from motadata.ingest.limits import Limits
 _MOST_WAITING: Final = 1_000
 _WAIT_SECONDS: Final = 3_600.0
 _DOCUMENTS_PER_WORKER: Final = 1_000
+_CLOSE_SECONDS: Final = 15.0
 _HEALTH_SECONDS: Final = 1.8
 _log = get_logger("ingest")
 
@@ -56,6 +57,10 @@ class IsolatedLoader:
         self._timers: dict[WorkerProcess, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._layers: frozenset[str] | None = None
+        self._probing = asyncio.Lock()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         """Start one process, so that a system that cannot is found out now.
@@ -63,6 +68,7 @@ class IsolatedLoader:
         Raises:
             LoaderCrashedError: It cannot be started.
         """
+        self._closed = False
         self._put_back(await self._start())
         return self
 
@@ -72,11 +78,19 @@ class IsolatedLoader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End every process and wait for its end."""
-        for worker in [*self._idle, *self._busy]:
+        """End every process and wait for its end; files that are being read fail."""
+        self._closed = True
+        for worker in list(self._idle):
             self._end(worker)
-        if self._closing:
-            await asyncio.wait(self._closing)
+        for worker in self._busy:
+            worker.kill()  # whoever waits for its answer ends it
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._quiet.wait()
+                while self._closing:
+                    await asyncio.wait(self._closing)
+        except TimeoutError:
+            _log.warning("reader_processes_not_ended", busy=len(self._busy))
 
     async def load(self, content: bytes | PathLike[str], *, source: str) -> Document:
         """Return the text of a file.
@@ -96,28 +110,16 @@ class IsolatedLoader:
             raise too_large(len(content), self._limits)
         async with self._turns.turn(current_tenant() or "", timeout=_WAIT_SECONDS):
             worker = await self._take()
-            finished = False
             try:
-                chunks = _slices(content) if isinstance(content, bytes) else self._read(content)
-                document = await worker.read(chunks, source=source)
-                finished = True
-                return document
-            except SDKError as error:
-                # A refusal is an answer; only a crash makes the process useless.
-                finished = error.code != "loader_crashed" and worker.is_in_step
-                raise
+                return await self._read(worker, content, source)
             finally:
-                self._busy.discard(worker)
-                if finished and worker.documents < _DOCUMENTS_PER_WORKER:
-                    self._put_back(worker)
-                else:
-                    self._end(worker)
+                self._let_go(worker)
 
     async def health(self) -> Health:
         """Say whether files can be read, and which layers of isolation are missing."""
         if self._layers is None:
             try:
-                async with asyncio.timeout(_HEALTH_SECONDS):
+                async with asyncio.timeout(_HEALTH_SECONDS), self._probing:
                     self._put_back(await self._start())
             except TimeoutError:
                 return Health("degraded", detail="The reader process is slow to start.")
@@ -126,25 +128,44 @@ class IsolatedLoader:
         missing = [layer for layer in LAYERS if layer not in (self._layers or ())]
         if missing:
             detail = f"Files are read without these layers of isolation: {', '.join(missing)}."
-            return Health(
-                "degraded", detail=f"{detail} Use Linux 5.13 or later with user namespaces."
-            )
+            remedy = "Use Linux 5.13 or later with Landlock and user namespaces."
+            return Health("degraded", detail=f"{detail} {remedy}")
         return Health("ok")
 
-    def _read(self, path: PathLike[str]) -> AsyncIterator[bytes]:
-        return read_chunks(path, self._limits)
+    async def _read(
+        self, worker: WorkerProcess, content: bytes | PathLike[str], source: str
+    ) -> Document:
+        if isinstance(content, bytes):
+            return await worker.read(_slices(content), source=source)
+        return await worker.read(read_chunks(content, self._limits), source=source)
 
     async def _take(self) -> WorkerProcess:
+        worker = self._take_idle() or await self._start()
+        if self._closed:
+            self._end(worker)
+            message = "The loader was closed."
+            raise IngestionError(message, remedy="Upload within `async with` of the service.")
+        self._busy.add(worker)
+        self._quiet.clear()
+        return worker
+
+    def _let_go(self, worker: WorkerProcess) -> None:
+        self._busy.discard(worker)
+        if worker.is_in_step and worker.is_alive and worker.documents < _DOCUMENTS_PER_WORKER:
+            self._put_back(worker)
+        else:
+            self._end(worker)
+        if not self._busy:
+            self._quiet.set()
+
+    def _take_idle(self) -> WorkerProcess | None:
         while self._idle:
             worker = self._idle.pop()
             self._timers.pop(worker).cancel()
             if worker.is_alive:
-                break
+                return worker
             self._end(worker)
-        else:
-            worker = await self._start()
-        self._busy.add(worker)
-        return worker
+        return None
 
     async def _start(self) -> WorkerProcess:
         worker = await start_worker(self._limits)
@@ -156,6 +177,9 @@ class IsolatedLoader:
         return worker
 
     def _put_back(self, worker: WorkerProcess) -> None:
+        if self._closed:
+            self._end(worker)
+            return
         self._idle.append(worker)
         loop = asyncio.get_running_loop()
         self._timers[worker] = loop.call_later(self._idle_seconds, self._end, worker)
@@ -163,7 +187,6 @@ class IsolatedLoader:
     def _end(self, worker: WorkerProcess) -> None:
         """Kill a process now and reap it in the background."""
         worker.kill()
-        self._busy.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         timer = self._timers.pop(worker, None)
@@ -181,6 +204,6 @@ class IsolatedLoader:
             _log.warning("reader_process_not_reaped")
 
 
-async def _slices(content: bytes) -> AsyncIterator[bytes]:
+async def _slices(content: bytes) -> AsyncGenerator[bytes, None]:
     for at in range(0, len(content), CHUNK):
         yield content[at : at + CHUNK]

@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -64,7 +65,7 @@ class WorkerProcess:
             remedy = f"Run `{Path(sys.executable).name} -m motadata.ingest._worker` to see why."
             raise LoaderCrashedError(message, remedy=remedy, retryable=True) from error
 
-    async def read(self, chunks: AsyncIterator[bytes], *, source: str) -> Document:
+    async def read(self, chunks: AsyncGenerator[bytes, None], *, source: str) -> Document:
         """Have a file read. After any exception the process is of no use and must be ended.
 
         Args:
@@ -100,11 +101,12 @@ class WorkerProcess:
             to_document, answer.document, text, source=source, limits=self._limits
         )
 
-    async def _send(self, chunks: AsyncIterator[bytes], source: str) -> None:
+    async def _send(self, chunks: AsyncGenerator[bytes, None], source: str) -> None:
         self._input.write(JOB + frame(source.encode("utf-8", "replace")))
-        async for chunk in chunks:
-            self._input.write(frame(chunk))
-            await self._input.drain()
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                self._input.write(frame(chunk))
+                await self._input.drain()
         self._input.write(frame(b""))
         await self._input.drain()
 
@@ -166,7 +168,7 @@ async def start_worker(limits: Limits) -> WorkerProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env=_environment(),
-            cwd=os.path.abspath(os.sep),
+            cwd=Path.cwd().anchor,
             start_new_session=True,
             limit=_BUFFER,
         )
@@ -186,5 +188,5 @@ async def start_worker(limits: Limits) -> WorkerProcess:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _PARENT_VARIABLES if name in os.environ}
-    code = [os.path.abspath(entry) for entry in sys.path if entry and os.path.exists(entry)]
+    code = [str(Path(entry).absolute()) for entry in sys.path if entry and Path(entry).exists()]
     return {**kept, "PYTHONPATH": os.pathsep.join(code), "OMP_NUM_THREADS": "1"}

@@ -1,13 +1,13 @@
 """Takes rights away from the process that reads strangers' files, layer by layer.
 
-Each layer that the kernel does not offer is reported, never assumed. Linux has all of them without
-any privilege; other systems have some.
+Each layer that the kernel does not offer is reported, never assumed. Linux has all of them
+without any privilege; other systems have some.
 
 | layer | what it takes |
 |---|---|
 | `parent_death` | outliving the process that started it |
 | `network` | every network, by an empty network namespace in a user namespace |
-| `files` | opening, making, removing any file, signalling others, by Landlock without a single rule |
+| `files` | opening, making, removing any file, signalling others, by an empty Landlock ruleset |
 | `memory` | address space beyond the limit |
 | `cores` | writing files and core dumps, and so leaving content behind |
 | `fresh_process` | the memory of other documents: each is read in a fork of its own |
@@ -78,7 +78,7 @@ def die_with(parent: int) -> bool:
     """Have the kernel kill this process when its parent goes; False where that cannot be asked."""
     if sys.platform != "linux":
         return False
-    asked = _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+    asked = bool(_libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
     if os.getppid() != parent:
         os._exit(0)  # it went before it was asked
     return asked

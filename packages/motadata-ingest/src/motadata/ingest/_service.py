@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -74,8 +73,8 @@ class FileIngestionService:
     ) -> UploadReport:
         """Read and store one file, or every file of a folder.
 
-        A single file that fails raises; in a folder it becomes a failure in the report and the other
-        files go on. Cancelling it stops at once; what is stored by then stays.
+        A single file that fails raises; in a folder it becomes a failure in the report and the
+        other files go on. Cancelling it stops at once; what is stored by then stays.
 
         Args:
             content: Path of a file or folder, or the bytes of one file.
@@ -96,7 +95,7 @@ class FileIngestionService:
                 raise IngestionError(message, remedy="Pass source='report.pdf'.")
             return await self._upload_one(content, check_source(source), tenant, on_progress)
         try:
-            is_folder = await asyncio.to_thread(os.path.isdir, content)
+            is_folder = await asyncio.to_thread(Path(content).is_dir)
             name = source if source is not None else _own_name(content)
         except (ValueError, OSError) as error:
             raise access_error(content, error) from error
@@ -225,8 +224,7 @@ def create_ingestion_service(
 
     Args:
         rag: Where documents go.
-        loader: What reads files; None means processes of their own, sandboxed. A loader that is given
-            stays its owner's to close.
+        loader: What reads files; None means processes of their own, sandboxed.
         limits: What one file and one folder may cost; None means the defaults.
         workers: How many files are read at once.
         concurrency: How many files of one folder are under way at once.
@@ -256,8 +254,8 @@ async def upload(
 ) -> UploadReport:
     """Read and store one file or folder, in one line.
 
-    It starts a reading process and ends it again; keep a service from `create_ingestion_service` for
-    more than an upload now and then.
+    It starts a reading process and ends it again; keep a service from `create_ingestion_service`
+    for more than an upload now and then.
 
     Raises:
         TenantRequiredError: No tenant is given and none is in scope.
@@ -271,5 +269,4 @@ async def upload(
 
 
 def _own_name(path: str | PathLike[str]) -> str:
-    text = os.fspath(path)
-    return folder_name(text) if os.path.isdir(text) else readable(os.path.basename(text))
+    return folder_name(path) if Path(path).is_dir() else readable(Path(path).name)

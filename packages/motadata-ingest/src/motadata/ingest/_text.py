@@ -23,8 +23,14 @@ _LEGACY: Final = [
 ]
 _OTHER: Final = ("iso8859-1", "iso8859-2", "iso8859-5", "iso8859-15", "ascii", "gbk", "cp949")
 _DECLARED: Final = re.compile(
-    rb"""<(?:meta[^>]{0,200}charset|\?xml[^>]{0,200}encoding)\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE
+    rb"""<(?:meta[^>]{0,200}charset|\?xml[^>]{0,200}encoding)\s*=\s*["']?\s*([\w.:-]{1,40})""",
+    re.IGNORECASE,
 )
+_WIDEST: Final = 4  # bytes of a character
+_FEW_ZEROS: Final = 0.05
+_MANY_ZEROS: Final = 0.7
+_ODD_SHARE: Final = 0.3
+_ODD: Final = bytes({*range(9), *range(14, 32), *range(127, 256)})
 _SAMPLE: Final = 64 * 1024
 _MEASURED: Final = 8 * 1024
 _FEW_CONTROLS: Final = 8
@@ -74,15 +80,16 @@ def _wide_encoding(data: bytes) -> str | None:
 
     Only text in Latin letters shows this way; other scripts in UTF-16 need the mark.
     """
-    sample = data[: _MEASURED // 4 * 4]
-    if len(sample) < 4 or sample.count(0) * 3 < len(sample):
+    sample = data[: _MEASURED // _WIDEST * _WIDEST]
+    if len(sample) < _WIDEST or sample.count(0) * 3 < len(sample):
         return None
     for encoding in _WIDE:
         width = 4 if encoding.startswith("utf-32") else 2
         low = 0 if encoding.endswith("le") else width - 1
         columns = [sample[at::width] for at in range(width)]
         zeros = [column.count(0) / max(1, len(column)) for column in columns]
-        if zeros[low] < 0.05 and all(share > 0.7 for at, share in enumerate(zeros) if at != low):
+        others = zeros[:low] + zeros[low + 1 :]
+        if zeros[low] < _FEW_ZEROS and min(others) > _MANY_ZEROS:
             return encoding
     return None
 
@@ -123,15 +130,15 @@ def _guess(sample: bytes) -> str:
             raise binary_error(sample)
         return "cp1252"
     western = [match for match in matches if match.encoding == "cp1252"]
-    # Short Western texts score the same in every Latin code page; the widespread one is the better bet.
+    # Short Western texts score alike in all Latin code pages; the widespread one is the best bet.
     if western and western[0].chaos <= best.chaos + 0.02:
         return "cp1252"
     return best.encoding
 
 
 def _looks_binary(sample: bytes) -> bool:
-    odd = sum(1 for byte in sample[:_MEASURED] if byte < 9 or 14 <= byte < 32 or byte >= 127)
-    return odd > 0.3 * min(len(sample), _MEASURED)
+    measured = sample[:_MEASURED]
+    return len(measured) - len(measured.translate(None, _ODD)) > _ODD_SHARE * len(measured)
 
 
 def preload_codecs() -> None:

@@ -36,6 +36,11 @@ _MARKDOWN_NAMES: Final = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"
 _CSV_NAMES: Final = frozenset({".csv", ".tsv", ".tab"})
 _JSON_LINES_NAMES: Final = frozenset({".jsonl", ".ndjson"})
 _OPEN_NAMES: Final = frozenset({"", ".txt", ".text", ".log", ".dat", ".pdf", ".docx", ".doc"})
+_FEWEST_TAGS: Final = 3
+_FEWEST_SIGNS: Final = 2
+_FEWEST_RECORDS: Final = 2
+_FEWEST_ROWS: Final = 4
+_FEWEST_COLUMNS: Final = 3
 _SAMPLE: Final = 64 * 1024
 _SAMPLE_ROWS: Final = 20
 _DELIMITERS: Final = ",;\t|"
@@ -79,10 +84,10 @@ def _structured(text: str, start: str, suffix: str) -> TextFormat | None:
 
 def _by_looks(start: str) -> TextFormat:
     tags = {match[1].lower() for match in _TAG.finditer(start)}
-    if start.startswith("<") and len(tags) >= 3:
+    if start.startswith("<") and len(tags) >= _FEWEST_TAGS:
         return "html"
     signs = sum(1 for sign in _MARKDOWN_SIGNS if sign.search(start))
-    if signs >= 2:
+    if signs >= _FEWEST_SIGNS:
         return "markdown"
     return "csv" if _is_table(start) else "text"
 
@@ -101,19 +106,21 @@ def _is_json_lines(start: str) -> bool:
     lines = [line for line in start.splitlines()[:_SAMPLE_ROWS] if line.strip()]
     if len(start) >= _SAMPLE - 4:
         lines = lines[:-1] or lines  # the sample may end within a line
-    return len(lines) >= 2 and all(line.lstrip()[:1] in "{[" and _is_json(line) for line in lines)
+    return len(lines) >= _FEWEST_RECORDS and all(
+        line.lstrip()[:1] in "{[" and _is_json(line) for line in lines
+    )
 
 
 def _is_table(start: str) -> bool:
     """Tell whether a text without a telling name has the even rows of a table."""
     lines = [line for line in start.splitlines()[: _SAMPLE_ROWS + 1] if line.strip()]
-    if len(lines) < 4:
+    if len(lines) < _FEWEST_ROWS:
         return False
     for delimiter in _DELIMITERS:
         try:
             widths = {len(row) for row in csv.reader(lines[:_SAMPLE_ROWS], delimiter=delimiter)}
         except csv.Error:
             continue
-        if len(widths) == 1 and widths.pop() >= 3:
+        if len(widths) == 1 and widths.pop() >= _FEWEST_COLUMNS:
             return True
     return False

@@ -45,7 +45,8 @@ class Turns:
             self._free -= 1
             return
         if sum(map(len, self._queues.values())) >= self._most_waiting:
-            raise _busy(f"{self._most_waiting} files wait for a reader process already.")
+            message = f"{self._most_waiting} files wait for a reader process already."
+            raise _busy(message)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(owner, deque()).append(place)
         try:
@@ -55,7 +56,8 @@ class Turns:
             self._withdraw(owner, place)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise _busy(f"No reader process was free within {timeout:g} seconds.") from error
+            message = f"No reader process was free within {timeout:g} seconds."
+            raise _busy(message) from error
 
     def _withdraw(self, owner: str, place: asyncio.Future[None]) -> None:
         if place.done() and not place.cancelled():

@@ -14,12 +14,17 @@ _FEWEST_PAGES: Final = 4
 _SHARE: Final = 0.4
 _RUNNING_CHARACTERS: Final = 150
 _DIGITS: Final = re.compile(r"\d+")
-_NUMBER_ONLY: Final = re.compile(r"(?:page\s*)?[-–—\s]*#[-–—\s]*(?:(?:of|/)\s*#)?", re.IGNORECASE)
+_NUMBER_ONLY: Final = re.compile(
+    r"(?:page\s*)?[-\u2013\u2014\s]*#[-\u2013\u2014\s]*(?:(?:of|/)\s*#)?", re.IGNORECASE
+)
 _WORD: Final = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_BROKEN: Final = re.compile(rf"([^\W_]*){_BREAK}\s*([^\W_]*)|([^\W\d_]+)-\n\s*([^\W\d_]+)")
+# A match starts where a word does: from within, a long run would be tried once a letter.
+_BROKEN: Final = re.compile(
+    rf"(?<![^\W_])([^\W_]*){_BREAK}\s*([^\W_]*)|(?<![^\W\d_])([^\W\d_]+)-\n\s*([^\W\d_]+)"
+)
 _SYMBOL_BULLET: Final = re.compile("^[\uf000-\uf0ff](?=\\s)", re.MULTILINE)
 _ENDS: Final = (".", ":", ";", "!", "?", "…", '."', ".”", ".)")
-_ITEM: Final = re.compile(r"(?:[•–—▪●○◦*·-]|\(?\w{1,3}[.)]|\d+(?:\.\d+)+)\s")
+_ITEM: Final = re.compile(r"(?:[•\u2013\u2014▪●○◦*·-]|\(?\w{1,3}[.)]|\d+(?:\.\d+)+)\s")
 _FULL_LINE: Final = 0.75
 _SHORTEST_FULL: Final = 40
 _LEADERS: Final = "....."
@@ -28,8 +33,8 @@ _LEADERS: Final = "....."
 def drop_running_lines(pages: list[list[str]]) -> list[list[str]]:
     """Return the pages without the headers and footers that repeat on them.
 
-    A line within two of a page's edge runs when, digits aside, it stands there on two pages of five,
-    and on three at least. Its first occurrence stays unless it is only a page number.
+    A line within two of a page's edge runs when, digits aside, it stands there on two pages of
+    five, and on three at least. Its first occurrence stays unless it is only a page number.
     """
     if len(pages) < _FEWEST_PAGES:
         return pages
@@ -64,7 +69,7 @@ def _shape(line: str) -> str:
 
 
 class Reflow:
-    """Joins lines into paragraphs and broken words into words, by the words of the same document."""
+    """Joins lines into paragraphs and broken words, by the words of the same document."""
 
     def __init__(self, pages: list[list[str]]) -> None:
         self._words: set[str] = set()

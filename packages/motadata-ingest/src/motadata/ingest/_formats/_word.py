@@ -17,6 +17,7 @@ _COMPATIBILITY: Final = "http://schemas.openxmlformats.org/markup-compatibility/
 # What was deleted or moved away by a tracked change is no longer there.
 _GONE: Final = frozenset({"del", "moveFrom"})
 _SIGNS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+_BODY_LEVEL: Final = 9  # how an outline level says "not a heading"
 _NOTES: Final = frozenset({"footnote", "endnote", "comment"})
 _REFERENCES: Final = frozenset({"footnoteReference", "endnoteReference"})
 
@@ -54,7 +55,7 @@ class WordReader(ContentHandler):
     """Collects the paragraphs of one part, text boxes and nested tables included.
 
     Attributes:
-        paragraphs: In reading order; a text box stands before the paragraph to which it is anchored.
+        paragraphs: In reading order; a text box stands before the paragraph that anchors it.
         hidden: How many runs were left out since they are formatted as hidden.
     """
 
@@ -128,7 +129,7 @@ class WordReader(ContentHandler):
         if tag == "pStyle":
             paragraph.style = value
         elif tag == "outlineLvl" and digit is not None:
-            paragraph.level = digit + 1 if digit < 9 else None
+            paragraph.level = digit + 1 if digit < _BODY_LEVEL else None
         elif tag == "numId":
             paragraph.list_id = value
         elif tag == "ilvl" and digit is not None:

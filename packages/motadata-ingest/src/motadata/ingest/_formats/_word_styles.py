@@ -65,7 +65,7 @@ class Styles:
         )
 
     def _lineage(self, style_id: str | None) -> list[Style]:
-        found = []
+        found: list[Style] = []
         while style_id is not None and style_id in self.by_id and len(found) < _ANCESTORS:
             found.append(self.by_id[style_id])
             style_id = found[-1].based_on

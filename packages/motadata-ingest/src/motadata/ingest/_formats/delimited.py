@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -13,6 +14,7 @@ from motadata.ingest._draft import Budget, Draft, Piece
 
 
 _ROWS_PER_SECTION: Final = 25
+_SECTIONS: Final = 2_000
 _SAMPLE_LINES: Final = 50
 _DELIMITERS: Final = ",;\t|"
 _NUMBER: Final = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %]*")
@@ -24,8 +26,8 @@ _FIELD_CHARACTERS: Final = (
 def read_delimited(text: str, budget: Budget) -> Draft:
     """Return the rows as readable records.
 
-    The first row is the header unless it holds numbers, blanks or a name twice; then the columns are
-    called `column 1`, `column 2` and so on.
+    The first row is the header unless it holds numbers, blanks or a name twice; then the columns
+    are called `column 1`, `column 2` and so on.
 
     Raises:
         UnreadableFileError: The quoting is broken beyond the first line.
@@ -38,26 +40,24 @@ def read_delimited(text: str, budget: Budget) -> Draft:
     header = _header(first)
     draft = Draft("text/tab-separated-values" if delimiter == "\t" else "text/csv")
     records: list[str] = []
-    count = 0
     for row in rows if header else _chain(first, rows):
         record = _record(row, header)
         if record:
             records.append(budget.spend(record))
-            count += 1
-        if len(records) == _ROWS_PER_SECTION:
-            _close(draft, records, count)
-            records = []
-    if records:
-        _close(draft, records, count)
-    if count == 0 and header:
+    draft.pieces.extend(_group(records))
+    if not records and header:
         draft.pieces.append(Piece(budget.spend(", ".join(header))))
-    draft.metadata["rows"] = str(count)
+    draft.metadata["rows"] = str(len(records))
     return draft
 
 
-def _close(draft: Draft, records: list[str], count: int) -> None:
-    heading = f"Rows {count - len(records) + 1} to {count}" if len(records) > 1 else f"Row {count}"
-    draft.pieces.append(Piece("\n\n".join(records), heading=heading))
+def _group(records: list[str]) -> Iterator[Piece]:
+    """Put equally many rows into each section, and more of them where the table is long."""
+    size = max(_ROWS_PER_SECTION, math.ceil(len(records) / _SECTIONS))
+    for at in range(0, len(records), size):
+        group = records[at : at + size]
+        heading = f"Rows {at + 1} to {at + len(group)}" if len(group) > 1 else f"Row {at + 1}"
+        yield Piece("\n\n".join(group), heading=heading)
 
 
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:

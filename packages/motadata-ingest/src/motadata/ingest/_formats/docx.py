@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 from xml.sax import SAXException
 
 from motadata.core.errors import FileTooLargeError, UnreadableFileError
@@ -38,7 +38,7 @@ def read_docx(data: bytes, budget: Budget, limits: Limits) -> Draft:
     """Return the document's text in pieces, one a heading, its notes and comments at the end.
 
     Raises:
-        UnreadableFileError: The container or a needed part is damaged, encrypted, or declares entities.
+        UnreadableFileError: The container or a part is damaged, encrypted, or declares entities.
         FileTooLargeError: It unpacks to more than the limits.
     """
     with _Package(data, limits) as package:
@@ -118,7 +118,7 @@ class _Package:
             message = f"The container has more than {_PARTS} parts."
             raise FileTooLargeError(message, remedy="Save the document again without them.")
 
-    def __enter__(self) -> _Package:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

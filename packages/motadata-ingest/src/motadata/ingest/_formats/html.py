@@ -1,12 +1,13 @@
 """HTML: what a reader of the page sees, in blocks under their headings.
 
-Lexbor, through selectolax, builds the tree as browsers do, which broken pages need, twenty times faster
-than the parsers written in Python. The tree is walked without recursion, however deep it is.
+Lexbor, through selectolax, builds the tree as browsers do, which broken pages need, and many times
+faster than the parsers written in Python. The tree is walked without recursion, however deep it is.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from motadata.core.errors import UnreadableFileError
@@ -17,14 +18,23 @@ if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
 _UNSEEN: Final = frozenset(
-    ["script", "style", "template", "noscript", "head", "svg", "math", "iframe", "object", "canvas", "datalist", "audio", "video", "-comment", "!doctype"]
+    {
+        *("-comment", "!doctype", "audio", "canvas", "datalist", "head", "iframe", "math"),
+        *("noscript", "object", "script", "style", "svg", "template", "video"),
+    }
 )
 _BLOCKS: Final = frozenset(
-    ["address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hr", "html", "legend", "li", "main", "menu", "nav", "ol", "p", "pre", "search", "section", "summary", "table", "tbody", "tfoot", "thead", "tr", "ul"]
+    {
+        *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd"),
+        *("details", "dialog", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer"),
+        *("form", "header", "hr", "html", "legend", "li", "main", "menu", "nav", "ol", "p"),
+        *("pre", "search", "section", "summary", "table", "tbody", "tfoot", "thead", "tr", "ul"),
+    }
 )
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
 _INVISIBLE: Final = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*hidden|(?:font-size|opacity)\s*:\s*0(?:\.0*)?(?:px|pt|em|%)?\s*(?:;|!|$)",
+    r"display\s*:\s*none|visibility\s*:\s*hidden"
+    r"|(?:font-size|opacity)\s*:\s*0(?:\.0*)?(?:px|pt|em|%)?\s*(?:;|!|$)",
     re.IGNORECASE,
 )
 _LIST_DEPTH: Final = 8
@@ -169,7 +179,8 @@ class _Page:
     def _add_text(self, text: str) -> None:
         if not self._verbatim:
             # One blank stands for any white space, as on a screen.
-            text = f"{' ' if text[:1].isspace() else ''}{' '.join(text.split())}{' ' if text[-1:].isspace() else ''}"
+            before, after = (" " if end.isspace() else "" for end in (text[:1], text[-1:]))
+            text = before + " ".join(text.split()) + after
         self._inline.append(text)
 
     def _break(self) -> None:
@@ -212,7 +223,7 @@ def _hides(node: LexborNode) -> bool:
 def _join(blocks: list[str]) -> str:
     """Join with a blank line between blocks, but none within lists and tables."""
     parts = [blocks[0]]
-    for before, block in zip(blocks, blocks[1:], strict=False):
+    for before, block in pairwise(blocks):
         dense = (_is_item(before) and _is_item(block)) or (" | " in before and " | " in block)
         parts.append("\n" if dense else "\n\n")
         parts.append(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 from motadata.ingest._draft import Budget, Draft, HeadingPath, Piece
@@ -12,6 +13,7 @@ _FRONT_MATTER: Final = re.compile(
     r"\A\ufeff?\s{0,8}---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.MULTILINE | re.DOTALL
 )
 _FIELD: Final = re.compile(r"([A-Za-z_][\w .-]{0,60}):(?:\s+(.*)|\s*)")
+_QUOTED: Final = re.compile(r"""(["'])(.*)\1""")
 _FIELDS: Final = 50
 _INLINE_MARKS: Final = re.compile(
     r"!?\[([^\]\n]{0,300})\]\([^)\n]{0,1000}\)|[*_`]{1,3}|<[^<>\n]{1,200}>"
@@ -47,11 +49,10 @@ def _headings(body: str) -> list[tuple[int, int, str]]:
     """Return line, level and title of each heading; fences, quotes and comments hold none."""
     from markdown_it import MarkdownIt
 
-    # Blocks alone tell headings from what only looks like them; inline parsing costs ten times more.
-    # A NUL becomes U+FFFD inside the parser, which changes no line.
+    # Blocks alone tell headings from what only looks like them; inline parsing costs far more.
     tokens = MarkdownIt("commonmark").disable("inline").parse(body)
     found = []
-    for token, content in zip(tokens, tokens[1:], strict=False):
+    for token, content in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map is not None:
             title = _INLINE_MARKS.sub(lambda match: match[1] or "", content.content)
             found.append((token.map[0], int(token.tag[1:]), " ".join(title.split())))
@@ -82,6 +83,5 @@ def _scalar(value: str) -> str:
     value = value.strip()
     if value.startswith("[") and value.endswith("]"):
         return ", ".join(_scalar(part) for part in value[1:-1].split(",") if part.strip())
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-        return value[1:-1]
-    return value
+    quoted = _QUOTED.fullmatch(value)
+    return quoted[2] if quoted is not None else value

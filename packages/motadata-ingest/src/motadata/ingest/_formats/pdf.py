@@ -26,7 +26,8 @@ _NUMBER: Final = re.compile(
     r"^(?:[\dA-Z]{1,3}(?:\.\d{1,3}){0,6}\.?|appendix [a-z][.:—-]*|chapter \d+[.:]?) ", re.IGNORECASE
 )
 _POOR_TITLE: Final = re.compile(
-    r"^(?:microsoft (?:word|powerpoint|excel) - |untitled|document\d*$|slide 1$)|\.(?:docx?|pptx?|xlsx?|indd|tex|dvi|qxd|pdf|txt)$",
+    r"^(?:microsoft (?:word|powerpoint|excel) - |untitled|document\d*$|slide 1$)"
+    r"|\.(?:docx?|pptx?|xlsx?|indd|tex|dvi|qxd|pdf|txt)$",
     re.IGNORECASE,
 )
 Outline = dict[int, list[tuple[int, str]]]
@@ -62,7 +63,7 @@ def read_pdf(data: bytes, budget: Budget) -> Draft:
     if count == len(damaged):
         message = f"None of the {count} pages can be read."
         raise UnreadableFileError(message, remedy="Open it in a viewer and save it again.")
-    draft = _draft(document, pages, _outline(document, budget))
+    draft = _draft(pages, _outline(document, budget))
     _label(draft, document, pages, damaged)
     return draft
 
@@ -80,7 +81,7 @@ def _page_text(document: pypdfium2.PdfDocument, index: int) -> str:
     return text
 
 
-def _draft(document: pypdfium2.PdfDocument, pages: list[list[str]], outline: Outline) -> Draft:
+def _draft(pages: list[list[str]], outline: Outline) -> Draft:
     draft = Draft("application/pdf")
     reflow = Reflow(pages)
     path = HeadingPath()
@@ -148,8 +149,7 @@ def _label(
     if empty:
         draft.metadata["pages_without_text"] = str(empty)
     if damaged:
-        shown = ", ".join(map(str, damaged[:50]))
-        draft.metadata["unreadable_pages"] = shown + (", …" if len(damaged) > 50 else "")
+        draft.metadata["unreadable_pages"] = ", ".join(map(str, damaged))
 
 
 def _cannot_open(error: Exception) -> UnreadableFileError:
