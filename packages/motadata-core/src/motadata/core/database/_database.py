@@ -20,7 +20,7 @@ from motadata.core.database._driver import (
 )
 from motadata.core.database._failures import is_outdated, translate, unreachable
 from motadata.core.database._search import SEARCH_SETTINGS, search_statement
-from motadata.core.database._transaction import PostgresTransaction, finish
+from motadata.core.database._transaction import PostgresTransaction
 from motadata.core.errors import ConfigurationError, QueryError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Health
@@ -228,11 +228,10 @@ class PostgresDatabase:
         transaction = PostgresTransaction(connection, tenant, seconds + _GRACE)
         try:
             yield transaction
-            transaction.closed = True
-            if transaction.failed:
-                message = "A statement of the transaction failed; all of it was rolled back."
-                raise QueryError(message, remedy="Let its error leave the block.", tenant_id=tenant)
-            await finish(connection, timeout=seconds + _GRACE, tenant=tenant)
+            await transaction.commit()
+        except Exception:
+            await transaction.roll_back()
+            raise
         finally:
             transaction.closed = True
             await _release(pool, connection, seconds)

@@ -98,6 +98,10 @@ class Connection(Protocol):
         """Commit and leave a clean session behind; see `connection_class`."""
         ...
 
+    async def roll_back_and_clean(self, *, timeout: float) -> None:
+        """Roll back and leave a clean session behind; see `connection_class`."""
+        ...
+
     def is_in_transaction(self) -> bool:
         """Tell what the server said about it last."""
         ...
@@ -194,6 +198,11 @@ def connection_class() -> type:
         async def commit_and_clean(self, *, timeout: float) -> None:
             """Commit, then clean the session."""
             await self.execute(f"commit; {_CLEAN}", timeout=timeout)
+            self._is_clean = True
+
+        async def roll_back_and_clean(self, *, timeout: float) -> None:
+            """Roll back, then clean the session."""
+            await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
             self._is_clean = True
 
         def get_reset_query(self) -> str:

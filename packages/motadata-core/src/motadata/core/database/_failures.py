@@ -35,6 +35,10 @@ def translate(error: BaseException, *, tenant_id: str | None = None) -> Database
             remedy="Make it cheaper, or pass a longer timeout=….",
             tenant_id=tenant_id,
         )
+    # The driver raises its own DataError, with the value in it, for an argument it cannot encode;
+    # only what comes from the server has a severity.
+    if isinstance(error, driver.DataError) and error.severity is None:
+        return _unfit_argument(error, tenant_id=tenant_id)
     if isinstance(error, driver.PostgresError) and state:
         if state.startswith(_CONNECTION_CLASSES):
             return unreachable(error, tenant_id=tenant_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from motadata.core.database._driver import Connection, driver_failures
@@ -97,17 +98,59 @@ class PostgresTransaction:
         )
         return None if record is None else record[0]
 
+    async def commit(self) -> None:
+        """Commit, and leave a clean session behind; the database calls it when the block ends.
+
+        Raises:
+            QueryError: A statement failed before, or the database refuses to commit, for instance
+                for a deferred constraint.
+            ConnectionError: The connection broke. If that was while committing, nobody knows if
+                the commit happened, and the error is not retryable.
+        """
+        self.closed = True
+        if self.failed:
+            message = "A statement of the transaction failed; all of it was rolled back."
+            raise QueryError(
+                message, remedy="Let its error leave the block.", tenant_id=self._tenant
+            )
+        try:
+            # Fails when the pool took a broken connection away: nothing is sent, nothing committed.
+            self._connection.is_in_transaction()
+        except driver_failures() as error:
+            raise translate(error, tenant_id=self._tenant) from error
+        try:
+            await self._connection.commit_and_clean(timeout=self._timeout)
+        except driver_failures() as error:
+            failure = translate(error, tenant_id=self._tenant)
+            if isinstance(failure, DatabaseConnectionError) or isinstance(error, TimeoutError):
+                message = "The connection broke while the transaction committed."
+                raise DatabaseConnectionError(
+                    message,
+                    remedy="Look whether the change is there before repeating it.",
+                    tenant_id=self._tenant,
+                    retryable=False,
+                ) from error
+            raise failure from error
+
+    async def roll_back(self) -> None:
+        """Roll back, and leave a clean session behind; what fails here, the pool does again."""
+        self.closed = True
+        with suppress(*driver_failures()):
+            self._connection.is_in_transaction()  # fails when the connection is gone
+            await self._connection.roll_back_and_clean(timeout=self._timeout)
+
     async def _run(self, sql: str, call: Callable[[], Awaitable[Result]]) -> Result:
         self._check_usable(sql)
         try:
             result = await call()
+            is_open = self._connection.is_in_transaction()
         except driver_failures() as error:
             self.failed = True
             raise translate(error, tenant_id=self._tenant) from error
         except BaseException:
             self.failed = True
             raise
-        if not self._connection.is_in_transaction():
+        if not is_open:
             # A procedure or a crafted statement ended it: what follows would run unbound.
             self.failed = True
             message = "The statement ended the transaction."
@@ -129,25 +172,3 @@ class PostgresTransaction:
 
 
 _CONTROL_REMEDY: Final = "Leave BEGIN, COMMIT and ROLLBACK to `async with database.transaction():`."
-
-
-async def finish(connection: Connection, *, timeout: float, tenant: TenantId) -> None:
-    """Commit, and leave a clean session behind.
-
-    Raises:
-        QueryError: The database refused to commit, for instance for a deferred constraint.
-        ConnectionError: The connection broke; whether the commit happened is not known.
-    """
-    try:
-        await connection.commit_and_clean(timeout=timeout)
-    except driver_failures() as error:
-        failure = translate(error, tenant_id=tenant)
-        if isinstance(failure, DatabaseConnectionError) or isinstance(error, TimeoutError):
-            message = "The connection broke while the transaction committed."
-            raise DatabaseConnectionError(
-                message,
-                remedy="Look whether the change is there before repeating it.",
-                tenant_id=tenant,
-                retryable=False,
-            ) from error
-        raise failure from error

@@ -6,7 +6,7 @@ runtime as (
 ),
 relation as (
   select c.oid, c.relname, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
-         c.reloptions, c.oid::regclass::text as shown,
+         c.reloptions, pg_catalog.format('%I.%I', n.nspname, c.relname) as shown,
          (select a.attnum from pg_catalog.pg_attribute a
            where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped) as tenant
   from pg_catalog.pg_class c

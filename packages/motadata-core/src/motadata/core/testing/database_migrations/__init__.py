@@ -1,0 +1,1 @@
+"""The table that `motadata.core.testing.database` works on."""
