@@ -19,10 +19,10 @@ from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Final, Self, cast
 
-from motadata.core.observability import get_logger
-
 from motadata.core.errors import ConfigurationError
 from motadata.core.models import Health
+from motadata.core.observability import get_logger
+from motadata.core.observability._logging import output
 from motadata.core.protocols import Cache, Database, Gateway, IngestionService, KnowledgeBase
 
 
@@ -66,6 +66,7 @@ class Platform:
         self._specs = _in_dependency_order(specs)
         self._components: dict[str, object] = {}
         self._stack = AsyncExitStack()
+        self._is_entered = False
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -144,36 +145,56 @@ class Platform:
             raise ConfigurationError(message, remedy=remedy) from None
 
     async def health(self) -> Health:
-        """Ask every component at once; the platform is as healthy as its sickest component."""
-        names = [
-            name for name, component in self._components.items() if hasattr(component, "health")
-        ]
-        states = await asyncio.gather(*(self._health_of(name) for name in names))
-        components = dict(zip(names, states, strict=True))
-        if not states:
-            return Health("down", detail="The platform is not open.")
-        sickest = max(states, key=lambda state: _SEVERITY[state.status])
-        return Health(sickest.status, components=components)
+        """Ask every component at once; the platform is as healthy as its sickest component.
 
-    async def _health_of(self, name: str) -> Health:
-        component = self._components[name]
+        A component that does not answer within two seconds, or that fails to, is down.
+        """
+        asked = [item for item in self._components.items() if hasattr(item[1], "health")]
+        # Tasks, not timeouts: a component that swallows its cancellation must not keep the answer.
+        tasks = {name: asyncio.create_task(_ask(name, component)) for name, component in asked}
         try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT):
-                return cast("Health", await component.health())  # type: ignore[attr-defined]  # checked by the caller
-        except TimeoutError:
-            return Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=_HEALTH_TIMEOUT)
+            silent = Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
+            states = {
+                name: task.result() if task.done() and not task.cancelled() else silent
+                for name, task in tasks.items()
+            }
+        finally:
+            for task in tasks.values():
+                task.cancel()
+        if not self._components:
+            return Health("down", detail="The platform is not open.")
+        sickest = max(
+            states.values(), key=lambda state: _SEVERITY[state.status], default=Health("ok")
+        )
+        return Health(sickest.status, components=states)
 
     async def __aenter__(self) -> Self:
         """Open every component, each after those it requires.
 
         When one fails, those already open are closed again and its error goes on.
+
+        Raises:
+            ConfigurationError: It is open already.
         """
-        async with AsyncExitStack() as stack:
-            for spec in self._specs:
-                self._components[spec.name] = await stack.enter_async_context(spec.open(self))
-                _log.debug("component_opened", role=spec.name)
-                stack.callback(self._components.pop, spec.name, None)
-            self._stack = stack.pop_all()
+        if self._is_entered:
+            message = "The platform is open already."
+            raise ConfigurationError(message, remedy="Enter it once, and share the open platform.")
+        self._is_entered = True
+        try:
+            # The first log line would import structlog on the event loop.
+            await asyncio.to_thread(output.pipeline)
+            async with AsyncExitStack() as stack:
+                for spec in self._specs:
+                    component = await stack.enter_async_context(spec.open(self))
+                    self._components[spec.name] = component
+                    stack.callback(self._components.pop, spec.name, None)
+                    _log.debug("component_opened", role=spec.name)
+                self._stack = stack.pop_all()
+        except BaseException:
+            self._is_entered = False
+            raise
         return self
 
     async def __aexit__(
@@ -183,7 +204,10 @@ class Platform:
         traceback: TracebackType | None,
     ) -> None:
         """Close every component, the last opened first."""
-        await self._stack.__aexit__(kind, error, traceback)
+        try:
+            await self._stack.__aexit__(kind, error, traceback)
+        finally:
+            self._is_entered = False
 
 
 def create_platform(
@@ -220,8 +244,10 @@ def discover_components() -> list[ComponentSpec]:
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         try:
             spec = point.load()
-        except (ImportError, AttributeError) as error:
-            message = f"The component {point.value!r} cannot be loaded: {error}."
+        except Exception as error:
+            # Somebody else's module runs here and may raise anything; the cause says what.
+            reason = str(error) if isinstance(error, ImportError) else type(error).__name__
+            message = f"The component {point.value!r} cannot be loaded: {reason}."
             raise ConfigurationError(
                 message, remedy="Install its dependencies, or uninstall the distribution."
             ) from error
@@ -253,4 +279,17 @@ def _in_dependency_order(specs: Iterable[ComponentSpec]) -> list[ComponentSpec]:
         return [by_name[name] for name in TopologicalSorter(graph).static_order()]
     except CycleError as error:
         message = f"Components require each other in a circle: {' → '.join(error.args[1])}."
-        raise ConfigurationError(message, remedy="Turn one requirement into a `uses`.") from error
+        raise ConfigurationError(
+            message, remedy="Let one of them look the other up when it first needs it."
+        ) from error
+
+
+async def _ask(name: str, component: object) -> Health:
+    try:
+        state = await component.health()  # type: ignore[attr-defined]  # checked by the caller
+    except Exception as error:  # noqa: BLE001 - a broken check must not hide the other components'
+        _log.error("health_check_failed", role=name, error=error)
+        return Health("down", detail=f"Its health check failed ({type(error).__name__}).")
+    if not isinstance(state, Health):
+        return Health("down", detail=f"Its health check returned a {type(state).__name__}.")
+    return state
