@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import uvicorn
 
 from motadata.api import ApiSettings, create_app
 from motadata.core.errors import AuthenticationError, EmptyFileError, UnsupportedFormatError
-from motadata.core.models import Document, Health
+from motadata.core.models import Answer, Document, Health, HealthStatus, TaskResult
 from motadata.core.platform import ComponentSpec, Platform, create_platform
 from motadata.core.protocols import FileOutcome, KnowledgeBase, UploadProgress, UploadReport
 from motadata.core.testing.fake_knowledge_base import FakeKnowledgeBase
@@ -31,6 +31,8 @@ class FakeIngestion:
     def __init__(self, knowledge_base: KnowledgeBase) -> None:
         self._knowledge_base = knowledge_base
         self.gate: asyncio.Event | None = None
+        self.health_status: HealthStatus = "ok"
+        self.folders: list[Path] = []
         self.entered = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -43,15 +45,18 @@ class FakeIngestion:
         tenant_id: str | None = None,
     ) -> UploadReport:
         assert isinstance(content, Path)
+        self.folders.append(content.parent)
         name = source or content.name
         report = on_progress or (lambda _step: None)
         report(UploadProgress(name, "loading", 1, 1))
         await self._pass_gate()
         data = await asyncio.to_thread(content.read_bytes)
         if not data:
-            raise EmptyFileError(f"{name!r} is empty.", remedy="Send a file with content.")
+            message = f"{name!r} is empty."
+            raise EmptyFileError(message, remedy="Send a file with content.")
         if b"\0" in data:
-            raise UnsupportedFormatError(f"{name!r} is of no known kind.", remedy="Send text.")
+            message = f"{name!r} is of no known kind."
+            raise UnsupportedFormatError(message, remedy="Send text.")
         report(UploadProgress(name, "storing", 1, 1))
         stored = await self._knowledge_base.ingest_document(
             Document(text=data.decode(), source=name, title=name), tenant_id=tenant_id
@@ -60,7 +65,7 @@ class FakeIngestion:
         return UploadReport((FileOutcome(name, document=stored),))
 
     async def health(self) -> Health:
-        return Health("ok")
+        return Health(self.health_status)
 
     async def _pass_gate(self) -> None:
         if self.gate is None:
@@ -71,6 +76,48 @@ class FakeIngestion:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+
+class FailingKnowledgeBase(FakeKnowledgeBase):
+    """The fake that can be told to fail."""
+
+    failure: Exception | None = None
+
+    async def query(
+        self,
+        query: str,
+        *,
+        limit: int = 8,
+        document_ids: Sequence[str] = (),
+        model: str | None = None,
+        tenant_id: str | None = None,
+    ) -> Answer:
+        if self.failure is not None:
+            raise self.failure
+        return await super().query(
+            query, limit=limit, document_ids=document_ids, model=model, tenant_id=tenant_id
+        )
+
+
+class StubAgent:
+    """Answers everything with the same words and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[str | None, Mapping[str, object]]] = []
+
+    async def execute_task(
+        self,
+        task_type: str,
+        parameters: Mapping[str, object],
+        *,
+        timeout: float | None = None,
+        tenant_id: str | None = None,
+    ) -> TaskResult:
+        self.tasks.append((tenant_id, parameters))
+        return TaskResult(task_id="1", task_type=task_type, output="The agent's words.")
+
+    async def health(self) -> Health:
+        return Health("ok")
 
 
 class Idle:
@@ -85,7 +132,7 @@ class Service:
     """A served platform of fakes."""
 
     client: httpx.AsyncClient
-    knowledge_base: FakeKnowledgeBase
+    knowledge_base: FailingKnowledgeBase
     ingestion: FakeIngestion
     address: str
 
@@ -111,19 +158,30 @@ def role(name: str, component: object) -> ComponentSpec:
     return ComponentSpec(name=name, open=opened)
 
 
+class AnnouncingServer(uvicorn.Server):
+    """Uvicorn that says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: asyncio.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+
 @asynccontextmanager
 async def served(app: object) -> AsyncIterator[str]:
     """Serve an ASGI application on a free port; the value is its address."""
     config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    ready = asyncio.Event()
+    server = AnnouncingServer(config, ready)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     # Not serve(): it would take the signal handlers of the test run.
     task = asyncio.create_task(server._serve(sockets=[listener]))
     try:
-        async with asyncio.timeout(10):
-            while not server.started and not task.done():
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(ready.wait(), 10)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
@@ -141,7 +199,7 @@ def serve_fakes() -> ServeFakes:
     async def serve(
         *, without: tuple[str, ...] = (), extra: dict[str, object] | None = None, **limits: float
     ) -> AsyncIterator[Service]:
-        knowledge_base = FakeKnowledgeBase()
+        knowledge_base = FailingKnowledgeBase()
         ingestion = FakeIngestion(knowledge_base)
         components = {
             "database": Idle(),
@@ -167,3 +225,9 @@ async def service(serve_fakes: ServeFakes) -> AsyncIterator[Service]:
     """A served platform of fakes with the usual limits."""
     async with serve_fakes() as running:
         yield running
+
+
+@pytest.fixture
+def agent() -> StubAgent:
+    """An agent that answers everything with the same words."""
+    return StubAgent()

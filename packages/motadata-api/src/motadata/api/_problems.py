@@ -147,8 +147,13 @@ def message_of(error: errors.SDKError) -> str:
     return text.removesuffix(error.remedy).rstrip() if error.remedy else text
 
 
-def invalid_request(details: Sequence[ErrorDetails]) -> Problem:
-    """Return how a request that does not fit its schema is told: which field, not which value."""
+def invalid_request(details: Sequence[ErrorDetails], *, located: bool = False) -> Problem:
+    """Return how a request that does not fit its schema is told: which field, not which value.
+
+    Args:
+        details: What pydantic found.
+        located: Whether each place starts with the part of the request: body, query or path.
+    """
     first = details[0]
     malformed = first["type"] == "json_invalid"
     if malformed:
@@ -158,8 +163,8 @@ def invalid_request(details: Sequence[ErrorDetails]) -> Problem:
             message="The body is not valid JSON.",
             remedy="Send one JSON object with Content-Type: application/json.",
         )
-    location = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    name = ".".join(location)[:_MAX_NAME] or "the body"
+    location = first["loc"][1:] if located else first["loc"]
+    name = ".".join(map(str, location))[:_MAX_NAME] or "the body"
     return Problem(
         status=422,
         code="invalid_request",

@@ -94,7 +94,7 @@ async def _open_platform(platform: Platform) -> AsyncIterator[None]:
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem_response(invalid_request(error.errors()))
+    return problem_response(invalid_request(error.errors(), located=True))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -158,7 +158,7 @@ def serve(
         bool,
         typer.Option(
             "--with-key",
-            help="Make a key for the tenant, print the page's address with it, and revoke it at the "
+            help="Make a key for the tenant, print the address with it, and revoke it at the "
             "end. For trying things out.",
         ),
     ] = False,
