@@ -15,4 +15,11 @@ from motadata.core.embedded._nats import EmbeddedNats, EmbeddedNatsCluster
 from motadata.core.embedded._postgres import EmbeddedPostgres
 
 
-__all__ = ["ADMINISTRATOR", "OWNER", "RUNTIME", "EmbeddedNats", "EmbeddedNatsCluster", "EmbeddedPostgres"]
+__all__ = [
+    "ADMINISTRATOR",
+    "OWNER",
+    "RUNTIME",
+    "EmbeddedNats",
+    "EmbeddedNatsCluster",
+    "EmbeddedPostgres",
+]

@@ -31,7 +31,7 @@ class EmbeddedNats:
     however that ends.
 
     Args:
-        directory: Where it keeps its data; made when absent, closed to other users, one server each.
+        directory: Where it keeps its data; made when absent, closed to other users, for one server.
         sync_always: Whether each message is on the disk when it is acknowledged (some 400 messages
             a second); otherwise the disk follows within two minutes, and only a power cut tells.
 
@@ -154,7 +154,7 @@ class EmbeddedNatsCluster:
                 for server in self._servers.values():
                     group.create_task(server.start())
             async with asyncio.timeout(_FORM_TIMEOUT):
-                while not await self._has_formed():
+                while not await self._has_formed():  # noqa: ASYNC110 - the servers tell nobody
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             await self._stop_all()

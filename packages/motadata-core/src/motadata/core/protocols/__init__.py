@@ -19,26 +19,44 @@ from motadata.core.protocols.ingestion import (
     UploadReport,
 )
 from motadata.core.protocols.knowledge_base import KnowledgeBase
+from motadata.core.protocols.message_bus import (
+    BusMessage,
+    ConsumerOptions,
+    DeadLetter,
+    Durability,
+    Handler,
+    MessageBus,
+    PublishedMessage,
+    Subscription,
+)
 from motadata.core.protocols.predictor import Predictor
 
 
 __all__ = [
     "Agent",
+    "BusMessage",
     "Cache",
     "CachePolicy",
     "Codec",
     "Component",
+    "ConsumerOptions",
     "Database",
+    "DeadLetter",
     "DocumentLoader",
+    "Durability",
     "FileOutcome",
     "Gateway",
+    "Handler",
     "IngestionService",
     "KnowledgeBase",
     "Memory",
+    "MessageBus",
     "Metric",
     "Predictor",
+    "PublishedMessage",
     "Row",
     "Stage",
+    "Subscription",
     "Transaction",
     "UploadProgress",
     "UploadReport",
