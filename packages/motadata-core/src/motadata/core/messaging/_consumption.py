@@ -1,0 +1,255 @@
+"""Stored messages on the receiving side: bounded, in order per key, tried again, given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Final
+
+from motadata.core.errors import CodecError, MessagingError, SDKError
+from motadata.core.messaging._envelope import KEY, RefusedError, check_headers
+from motadata.core.messaging._handling import handle, read_message
+from motadata.core.messaging._statistics import Counters
+from motadata.core.messaging._subject import Address, parse_subject
+from motadata.core.messaging._transport import Delivery, Feed
+from motadata.core.observability import get_logger
+from motadata.core.protocols import BusMessage, ConsumerOptions, Handler
+from motadata.core.tenancy import TenantId, tenant_scope
+
+
+_log = get_logger("messaging")
+
+_SIGNS_PER_WAIT: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a message is given up (`handler_failed`, `refused`, `undecodable`) and the last error."""
+
+    reason: str
+    error: str
+
+
+GiveUp = Callable[[Delivery, Address, Verdict], Awaitable[None]]
+"""Stores a dead letter."""
+
+
+class Consumption:
+    """Handles what a feed hands out, each message in a task of its own.
+
+    Messages of one key wait for each other: a lane, in which the oldest is tried until it succeeds
+    or is given up. Everything in a lane counts as in flight, and the server hears that it is alive.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        give_up: GiveUp,
+        counters: Counters,
+        options: ConsumerOptions,
+        *,
+        tenant: TenantId | None,
+        drain_timeout: float,
+    ) -> None:
+        self._handler = handler
+        self._give_up = give_up
+        self._counters = counters
+        self._options = options
+        self._tenant = tenant
+        self._drain_timeout = drain_timeout
+        self._feed: Feed | None = None
+        self._held: dict[int, Delivery] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: dict[tuple[str, str], deque[Delivery]] = {}
+        self._signs: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    async def start(self, feed: Feed) -> None:
+        """Begin to take messages."""
+        self._feed = feed
+        self._signs = asyncio.create_task(self._show_signs_of_life(), context=Context())
+        await feed.want(self._options.max_in_flight)
+
+    async def stop(self) -> None:
+        """Take no more messages and return when those in hand are handled.
+
+        Those that are not within the drain timeout are cancelled and handed out again elsewhere.
+        """
+        self._stopping.set()
+        if self._feed is not None:
+            await self._feed.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=self._drain_timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._signs is not None:
+            self._signs.cancel()
+            await asyncio.gather(self._signs, return_exceptions=True)
+        for delivery in list(self._held.values()):
+            await self._again(delivery, 0.0)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a message that the feed hands out; called on the event loop."""
+        if delivery.sequence in self._held:
+            # Handed out again although it is here: a sign of life was late. Once is enough.
+            self._spawn(self._replace())
+            return
+        self._held[delivery.sequence] = delivery
+        if self._stopping.is_set():
+            return
+        key = delivery.incoming.headers.get(KEY)
+        if key is None:
+            self._spawn(self._process(delivery))
+            return
+        name = (delivery.incoming.subject.rpartition(".")[2], key)
+        lane = self._lanes.get(name)
+        if lane is None:
+            self._lanes[name] = deque([delivery])
+            self._spawn(self._process_lane(name))
+        else:
+            lane.append(delivery)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        # A fresh context: the subscriber's own tenant, trace and deadline are not the message's.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _process_lane(self, name: tuple[str, str]) -> None:
+        lane = self._lanes[name]
+        try:
+            while lane and not self._stopping.is_set():
+                await self._process(lane.popleft())
+        finally:
+            del self._lanes[name]
+
+    async def _process(self, delivery: Delivery) -> None:
+        try:
+            await self._judge(delivery)
+        except Exception as error:  # noqa: BLE001 - one message's trouble must not stop the others
+            # No verdict got through: the server hands the message out again after its wait.
+            _log.error("verdict_lost", error=error)
+        self._held.pop(delivery.sequence, None)
+        await self._replace()
+
+    async def _replace(self) -> None:
+        if self._feed is not None and not self._stopping.is_set():
+            await self._feed.want(1)
+
+    async def _judge(self, delivery: Delivery) -> None:
+        incoming = delivery.incoming
+        try:
+            address = parse_subject(incoming.subject)
+        except MessagingError as error:
+            # Without a tenant there is nobody to keep it for.
+            self._counters.refused += 1
+            _log.error("message_refused", error=error)
+            await delivery.ack()
+            return
+        try:
+            if self._tenant is not None and address.tenant != self._tenant:
+                message = "belongs to another tenant"
+                raise RefusedError(message)  # noqa: TRY301 - one place refuses
+            check_headers(incoming.headers, address)
+        except RefusedError as error:
+            self._counters.refused += 1
+            _log.error("message_refused", subject=incoming.subject, reason=str(error))
+            await self._bury(delivery, address, Verdict("refused", str(error)))
+            return
+        await self._try(delivery, address)
+
+    async def _try(self, delivery: Delivery, address: Address) -> None:
+        options = self._options
+        tries = delivery.deliveries
+        # What is known of a message whose last try never came back.
+        error = "no_verdict"
+        while tries <= options.max_deliveries:
+            try:
+                message = read_message(delivery.incoming, address, deliveries=tries)
+            except CodecError as failure:
+                await self._bury(delivery, address, Verdict("undecodable", failure.code))
+                return
+            failed = await self._call(message, delivery.incoming.headers)
+            if failed is None:
+                await delivery.ack()
+                return
+            error = failed
+            if tries == options.max_deliveries:
+                break
+            self._counters.redelivered += 1
+            delay = min(options.max_delay, options.first_delay * 2.0 ** min(tries - 1, 60))
+            if message.key is None:
+                await self._again(delivery, delay)
+                return
+            # In order: the lane waits with it, instead of sending it behind its successors.
+            if await self._stops_within(delay):
+                await self._again(delivery, 0.0)
+                return
+            tries += 1
+        await self._bury(delivery, address, Verdict("handler_failed", error))
+
+    async def _call(self, message: BusMessage, headers: dict[str, str]) -> str | None:
+        """Run the handler; return None, or what to call its failure."""
+        self._counters.delivered += 1
+        try:
+            await handle(self._handler, message, headers, timeout=self._options.handler_timeout)
+        except Exception as error:  # noqa: BLE001 - the message is tried again or kept apart
+            failure: BaseException = error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            failure = error
+        else:
+            return None
+        self._counters.failed += 1
+        with tenant_scope(message.tenant_id):
+            _log.warning(
+                "handler_failed",
+                kind=message.kind,
+                destination=message.name,
+                deliveries=message.deliveries,
+                failure=failure,
+            )
+        return failure.code if isinstance(failure, SDKError) else type(failure).__name__
+
+    async def _bury(self, delivery: Delivery, address: Address, verdict: Verdict) -> None:
+        try:
+            await self._give_up(delivery, address, verdict)
+        except SDKError as error:
+            # It stays where it is rather than getting lost between the two.
+            _log.error("dead_letter_failed", error=error)
+            await self._again(delivery, self._options.max_delay)
+            return
+        self._counters.dead_lettered += 1
+        with tenant_scope(address.tenant):
+            _log.error("message_given_up", destination=address.name, reason=verdict.reason)
+        await delivery.ack()
+
+    async def _again(self, delivery: Delivery, delay: float) -> None:
+        self._held.pop(delivery.sequence, None)
+        try:
+            await delivery.nak(delay)
+        except SDKError as error:
+            _log.warning("verdict_lost", error=error)
+
+    async def _stops_within(self, delay: float) -> bool:
+        try:
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _show_signs_of_life(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.ack_wait / _SIGNS_PER_WAIT)
+            for delivery in list(self._held.values()):
+                try:
+                    await delivery.progress()
+                except SDKError as error:
+                    _log.warning("sign_of_life_lost", error=error)

@@ -1,0 +1,97 @@
+"""The envelope: what stands in the headers around a payload, and what is refused there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from motadata.core.codec import get_codec
+from motadata.core.errors import CodecError, MessagingError
+from motadata.core.messaging._subject import Address
+from motadata.core.observability import inject_trace
+from motadata.core.protocols import Codec
+
+
+CONTENT_TYPE: Final = "content-type"
+TENANT: Final = "motadata-tenant"
+SENDER: Final = "motadata-sender"
+KEY: Final = "motadata-key"
+DEADLINE: Final = "motadata-deadline"
+ERROR: Final = "motadata-error"
+
+DEAD_SUBJECT: Final = "motadata-dead-subject"
+DEAD_REASON: Final = "motadata-dead-reason"
+DEAD_ERROR: Final = "motadata-dead-error"
+DEAD_DELIVERIES: Final = "motadata-dead-deliveries"
+DEAD_ID: Final = "motadata-dead-id"
+
+STORED_ID: Final = "Nats-Msg-Id"
+"""The header by which JetStream recognises a repeated message."""
+
+_VERSION: Final = ";v=1"
+
+
+class RefusedError(Exception):
+    """A message is not what it claims to be; it never reaches a handler.
+
+    Stays within this package: the receiving side counts it, logs it and gives the message up.
+    """
+
+
+def make_headers(content_type: str, tenant: str) -> dict[str, str]:
+    """Return the headers of an outgoing message, with the current trace."""
+    headers = {CONTENT_TYPE: content_type, TENANT: tenant}
+    inject_trace(headers)
+    return headers
+
+
+def content_type_of(codec: Codec) -> str:
+    """Return the header's value: the codec's media type and the envelope's version."""
+    return codec.content_type + _VERSION
+
+
+def check_headers(headers: dict[str, str], address: Address) -> None:
+    """Compare what an envelope claims with what its subject says.
+
+    Raises:
+        RefusedError: They disagree, or the envelope names no tenant.
+    """
+    claimed = headers.get(TENANT)
+    if claimed != address.tenant:
+        message = "names another tenant" if claimed is not None else "names no tenant"
+        raise RefusedError(message)
+    sender = headers.get(SENDER)
+    if sender is not None and sender != address.sender:
+        message = "names another sender"
+        raise RefusedError(message)
+
+
+def decode_payload(headers: dict[str, str], data: bytes) -> object:
+    """Return the payload.
+
+    Raises:
+        CodecError: The content type, the version or the bytes cannot be read.
+    """
+    return _codec_of(headers.get(CONTENT_TYPE, "")).decode(data)
+
+
+def error_reply(code: str, *, retryable: bool) -> str:
+    """Return the header that marks a reply as a failure."""
+    return f"{code};{'retry' if retryable else 'final'}"
+
+
+def reply_failure(recipient: str, header: str, text: object) -> MessagingError:
+    """Return the error that a reply's failure header stands for."""
+    code, _, outlook = header.partition(";")
+    detail = text if isinstance(text, str) else ""
+    message = f"The agent {recipient!r} did not answer ({code[:64]}). {detail[:500]}".rstrip()
+    return MessagingError(message, retryable=outlook == "retry")
+
+
+@lru_cache(64)
+def _codec_of(content_type: str) -> Codec:
+    media_type, _, version = content_type.partition(";")
+    if f";{version}" != _VERSION:
+        message = f"The envelope {content_type[:80]!r} is of an unknown version."
+        raise CodecError(message, remedy=f"Known is {_VERSION[1:]}; upgrade motadata-core.")
+    return get_codec(media_type)
