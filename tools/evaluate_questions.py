@@ -63,6 +63,8 @@ class Verdict:
 
     Attributes:
         rank: Place of the first right citation, from 1; None when there is none.
+        retrieved: Place of the first right chunk that was found; tells whether searching or
+            answering is to blame.
         answered: Whether the platform claimed an answer.
         seconds: How long the answer took, caches cold for it.
         cited: Source of the first citation, for the reader.
@@ -70,6 +72,7 @@ class Verdict:
 
     question: Question
     rank: int | None
+    retrieved: int | None
     answered: bool
     seconds: float
     cited: str
@@ -102,6 +105,16 @@ def first_right(question: Question, answer: Answer, chunks: Sequence[RetrievedCh
     return None
 
 
+def first_retrieved(question: Question, chunks: Sequence[RetrievedChunk]) -> int | None:
+    """Return the rank of the first right chunk of a search, from 1."""
+    for rank, chunk in enumerate(chunks, 1):
+        if chunk.source.endswith(question.sources) and _folded(question.phrase) in _folded(
+            chunk.text
+        ):
+            return rank
+    return None
+
+
 async def ask(platform: Platform, question: Question) -> Verdict:
     """Ask one question and judge the answer."""
     started = time.perf_counter()
@@ -109,8 +122,9 @@ async def ask(platform: Platform, question: Question) -> Verdict:
     seconds = time.perf_counter() - started
     chunks = await platform.knowledge_base.retrieve(question.ask, limit=20, tenant_id=_TENANT)
     rank = first_right(question, answer, chunks) if question.sources and answer.answered else None
+    retrieved = first_retrieved(question, chunks) if question.sources else None
     cited = answer.citations[0].source if answer.citations else ""
-    return Verdict(question, rank, answer.answered, seconds, cited)
+    return Verdict(question, rank, retrieved, answer.answered, seconds, cited)
 
 
 async def evaluate(
@@ -131,12 +145,15 @@ async def evaluate(
 
 def report(verdicts: Sequence[Verdict]) -> int:
     """Print the table and return how many questions have a right citation in the first three."""
-    print(f"{'id':<8} {'verdict':<18} {'ms':>7}  {'first citation':<34} question")
+    print(f"{'id':<8} {'verdict':<18} {'found':>5} {'ms':>6}  {'first citation':<34} question")
     for verdict in verdicts:
         cited = verdict.cited.rsplit("/", 1)[-1][:34] or "-"
         milliseconds = verdict.seconds * 1000
-        name = verdict.question.id
-        print(f"{name:<8} {_word(verdict):<18} {milliseconds:>7.0f}  {cited:<34} {_short(verdict)}")
+        name, short = verdict.question.id, verdict.question.ask[:60]
+        found = verdict.retrieved or "-"
+        print(
+            f"{name:<8} {_word(verdict):<18} {found:>5} {milliseconds:>6.0f}  {cited:<34} {short}"
+        )
     known = [verdict for verdict in verdicts if verdict.question.sources]
     unknown = [verdict for verdict in verdicts if not verdict.question.sources]
     hits = [verdict.rank for verdict in known if verdict.rank is not None]
@@ -145,6 +162,8 @@ def report(verdicts: Sequence[Verdict]) -> int:
     print()
     print(f"right in the first citation    {sum(rank == 1 for rank in hits)} of {len(known)}")
     print(f"right in the first three       {in_three} of {len(known)}")
+    eight = sum(v.retrieved is not None and v.retrieved <= 8 for v in known)
+    print(f"right chunk in the first eight {eight} of {len(known)}")
     print(f"abstained wrongly              {sum(not v.answered for v in known)} of {len(known)}")
     print(f"abstained rightly              {kept_silent} of {len(unknown)}")
     latencies = [verdict.seconds * 1000 for verdict in verdicts]
@@ -158,10 +177,6 @@ def _word(verdict: Verdict) -> str:
     if not verdict.answered:
         return "ABSTAINED WRONGLY"
     return f"right at {verdict.rank}" if verdict.rank else "WRONG CITATIONS"
-
-
-def _short(verdict: Verdict) -> str:
-    return verdict.question.ask[:72]
 
 
 def main() -> int:
