@@ -18,7 +18,7 @@ from motadata.rag._lexical import words_of
 from motadata.rag.options import RAGOptions
 
 
-_K1: Final = 1.2
+_K1: Final = 1.5
 _B: Final = 0.75
 _MAX_WORDS: Final = 300
 _SPARE: Final = 3
@@ -68,9 +68,10 @@ class Retriever:
         """
         with span("rag.retrieve", tenant_id=tenant, limit=limit) as current:
             vector, model = await self._embedded(query, tenant)
-            words = list((await asyncio.to_thread(words_of, query)).counts)[:_MAX_WORDS]
+            counts = (await asyncio.to_thread(words_of, query)).counts.most_common(_MAX_WORDS)
             arguments = (
-                *(tenant, words, vector, model, max(self._options.candidates, limit)),
+                *(tenant, [word for word, _ in counts], [count for _, count in counts]),
+                *(vector, model, max(self._options.candidates, limit)),
                 *(self._options.vector_weight, list(document_ids), limit * _SPARE, _K1, _B),
             )
             with span("rag.search", tenant_id=tenant):
@@ -81,9 +82,12 @@ class Retriever:
 
     def is_relevant(self, hits: Sequence[Hit]) -> bool:
         """Tell whether any of the chunks may hold an answer."""
-        similarity = max((hit.chunk.similarity or 0.0 for hit in hits), default=0.0)
         coverage = max((hit.coverage for hit in hits), default=0.0)
-        return similarity >= self._options.min_similarity or coverage >= self._options.min_coverage
+        known = [hit.chunk.similarity for hit in hits if hit.chunk.similarity is not None]
+        if not known:
+            # Words alone cannot know a paraphrase: they have to promise less.
+            return bool(hits) and coverage >= self._options.min_coverage / 2
+        return max(known) >= self._options.min_similarity or coverage >= self._options.min_coverage
 
     async def _embedded(
         self, query: str, tenant: TenantId

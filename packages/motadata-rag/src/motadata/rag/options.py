@@ -35,11 +35,13 @@ class RAGOptions:
         embedding_batch: Texts a call to the embedding model.
         kept_versions: Versions of a document whose text is kept, the current one included.
         candidates: Chunks that each side of the hybrid search contributes.
-        vector_weight: Share of the vector side in the fused score, 0 to 1.
+        vector_weight: Share of the vector side in the fused score, 0 to 1. Raise it for embedding
+            models whose cosines lie close together.
         max_chunks_per_document: Most chunks of one document in a result; None sets no limit.
         min_similarity: When the best chunk's cosine is below this, and `min_coverage` is missed as
             well, the documents do not hold an answer and no model is asked.
-        min_coverage: Share of the query's words, weighted by how rare they are, in the best chunk.
+        min_coverage: Share of the query's words, weighted by how rare they are, in the best chunk;
+            half of it is asked for when there are no vectors.
         cache_ttl: Seconds that an answer may be served from the cache.
         max_answer_tokens: Most tokens of an answer.
         timeout: Seconds for each call of a model.
@@ -54,10 +56,10 @@ class RAGOptions:
     embedding_batch: int = 64
     kept_versions: int = 10
     candidates: int = 100
-    vector_weight: float = 0.6
+    vector_weight: float = 0.5
     max_chunks_per_document: int | None = None
-    min_similarity: float = 0.25
-    min_coverage: float = 0.3
+    min_similarity: float = 0.3
+    min_coverage: float = 0.5
     cache_ttl: float = 3600.0
     max_answer_tokens: int = 1024
     timeout: float = 60.0

@@ -1,14 +1,18 @@
--- Hybrid search in one statement: BM25 over the postings, exact cosine over the tenant's vectors,
--- fused as a convex combination of both scores, each scaled to its range among the candidates.
+-- Hybrid search in one statement: BM25 over the postings, exact cosine over the tenant's vectors.
 --
--- $1 tenant  $2 words of the query  $3 its vector or null  $4 model of the vector
--- $5 candidates a side  $6 weight of the vector side  $7 document ids, none for all  $8 rows
--- $9 BM25 k1  $10 BM25 b
+-- The score is a convex combination of the cosine and of the share that BM25 reaches of what it could
+-- at most. Both are absolute, so that scores of different queries and tenants compare, and a single
+-- poor chunk does not look perfect for lack of others.
+--
+-- $1 tenant  $2 words of the query  $3 how often each occurs  $4 its vector or null
+-- $5 model of the vector  $6 candidates a side  $7 weight of the vector side
+-- $8 document ids, none for all  $9 rows  $10 BM25 k1  $11 BM25 b
 with
 query_term as materialized (
-  select distinct stem.term
-  from unnest($2::text[]) as query (word)
+  select stem.term, sum(query.frequency)::float8 as frequency
+  from unnest($2::text[], $3::integer[]) as query (word, frequency)
   cross join lateral unnest(ts_lexize('pg_catalog.english_stem', query.word)) as stem (term)
+  group by stem.term
 ),
 total as materialized (
   select chunks::float8 as chunks, greatest(words, 1)::float8 / greatest(chunks, 1) as length
@@ -24,71 +28,76 @@ hit as materialized (
 ),
 weight as materialized (
   select query_term.term,
-         ln(1 + greatest(total.chunks - count(hit.term) + 0.5, 0.5) / (count(hit.term) + 0.5)) as idf
+         query_term.frequency
+           * ln(1 + (greatest(total.chunks - coalesce(known.chunks, 0), 0) + 0.5)
+                    / (coalesce(known.chunks, 0) + 0.5)) as weight
   from query_term
   cross join total
-  left join hit on hit.term = query_term.term
-  group by query_term.term, total.chunks
+  left join (select term, count(*) as chunks from hit group by term) as known
+    on known.term = query_term.term
 ),
 lexical as materialized (
   select hit.document_id, hit.ordinal,
-         sum(weight.idf * hit.frequency * ($9::float8 + 1)
-             / (hit.frequency + $9 * (1 - $10::float8 + $10 * hit.length / total.length))) as score,
-         sum(weight.idf) / (select sum(idf) from weight) as coverage
+         sum(weight.weight * hit.frequency * ($10::float8 + 1)
+             / (hit.frequency + $10 * (1 - $11::float8 + $11 * hit.length / total.length))) as score,
+         sum(weight.weight) as matched
   from hit
   join weight on weight.term = hit.term
   cross join total
-  where cardinality($7::text[]) = 0 or hit.document_id = any ($7)
+  where cardinality($8::text[]) = 0 or hit.document_id = any ($8)
   group by hit.document_id, hit.ordinal
 ),
 dense as materialized (
   select document_id, ordinal
   from motadata.chunk
-  where tenant_id = $1 and embedding_model = $4 and $3::vector is not null
-    and (cardinality($7) = 0 or document_id = any ($7))
-  order by embedding <=> $3, document_id, ordinal
-  limit $5
+  where tenant_id = $1 and embedding_model = $5 and $4::vector is not null
+    and (cardinality($8) = 0 or document_id = any ($8))
+  order by embedding <=> $4, document_id, ordinal
+  limit $6
 ),
-candidate as (
-  select document_id, ordinal from dense
-  union
-  (select document_id, ordinal from lexical order by score desc, document_id, ordinal limit $5)
+-- Aggregated rather than joined: the planner expects one row of each side and would nest loops.
+candidate as materialized (
+  select document_id, ordinal, max(score) as lexical, max(matched) as matched
+  from (
+    select document_id, ordinal, score, matched, false as is_dense,
+           row_number() over (order by score desc, document_id, ordinal) as place
+    from lexical
+    union all
+    select document_id, ordinal, null, null, true, null from dense
+  ) as side
+  group by document_id, ordinal
+  having bool_or(is_dense) or min(place) <= $6
 ),
-scored as materialized (
-  select chunk.document_id, chunk.ordinal, lexical.score as lexical, lexical.coverage,
-         case when chunk.embedding_model = $4 then 1 - (chunk.embedding <=> $3::vector) end
+possible as materialized (
+  select sum(weight) as weight from weight
+),
+scored as (
+  select candidate.document_id, candidate.ordinal, candidate.lexical,
+         coalesce(candidate.matched / possible.weight, 0) as coverage,
+         coalesce(candidate.lexical / (possible.weight * ($10 + 1)), 0) as share,
+         case when chunk.embedding_model = $5 then 1 - (chunk.embedding <=> $4::vector) end
            as similarity
   from candidate
+  cross join possible
   join motadata.chunk
     on chunk.tenant_id = $1 and chunk.document_id = candidate.document_id
     and chunk.ordinal = candidate.ordinal
-  left join lexical
-    on lexical.document_id = candidate.document_id and lexical.ordinal = candidate.ordinal
 ),
-range as materialized (
-  select max(lexical) as lexical, min(similarity) as low, max(similarity) as high from scored
-),
-fused as (
-  select scored.*,
-         case
-           when $3::vector is null then coalesce(scored.lexical / range.lexical, 0)
-           else $6::float8 * coalesce(
-                  case when range.high > range.low
-                    then (scored.similarity - range.low) / (range.high - range.low) else 1 end, 0)
-                + (1 - $6) * coalesce(scored.lexical / nullif(range.lexical, 0), 0)
-         end as score
-  from scored cross join range
+best as materialized (
+  select document_id, ordinal, lexical, coverage, similarity,
+         case when $4::vector is null then share
+              else $7::float8 * coalesce(similarity, 0) + (1 - $7) * share end as score
+  from scored
   order by score desc, document_id, ordinal
-  limit $8
+  limit $9
 )
-select fused.document_id, chunk.version, fused.ordinal, document.title, document.source,
+select best.document_id, chunk.version, best.ordinal, document.title, document.source,
        chunk.text, chunk.start_offset, chunk.end_offset, chunk.page, chunk.heading, chunk.sections,
-       least(greatest(fused.score, 0), 1) as score, fused.similarity, fused.lexical,
-       coalesce(fused.coverage, 0) as coverage
-from fused
+       least(greatest(best.score, 0), 1) as score, best.similarity, best.lexical, best.coverage
+from best
 join motadata.chunk
-  on chunk.tenant_id = $1 and chunk.document_id = fused.document_id
-  and chunk.ordinal = fused.ordinal
+  on chunk.tenant_id = $1 and chunk.document_id = best.document_id
+  and chunk.ordinal = best.ordinal
 join motadata.document
-  on document.tenant_id = $1 and document.document_id = fused.document_id
-order by fused.score desc, fused.document_id, fused.ordinal
+  on document.tenant_id = $1 and document.document_id = best.document_id
+order by best.score desc, best.document_id, best.ordinal
