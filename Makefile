@@ -29,7 +29,7 @@ $(HATCH):
 	$(BOOTSTRAP)/bin/python -m pip install --quiet --disable-pip-version-check hatch==$(HATCH_VERSION) uv==$(UV_VERSION)
 
 setup: $(HATCH) ## Make the environment for working on the code, with every package editable
-	$(HATCH) run python -c "import motadata.core; print('ready')"
+	$(HATCH) run ready
 
 demo: $(HATCH) ## Ingest the sample knowledge base, ask three questions, open the page (DOCS=folder, SERVE=0)
 	$(HATCH) run demo "$(DOCS)" --serve "$(SERVE)"
