@@ -346,3 +346,29 @@ async def _kill_when_committing(dsns: DatabaseDsns, process: object) -> None:
         ):
             await asyncio.sleep(0)
     await administrator.close()
+
+
+async def test_health_of_a_pool_in_full_use_is_degraded(lone_connection: PostgresDatabase):
+    async with lone_connection.transaction("acme"):
+        state = await lone_connection.health()
+
+    assert state.status == "degraded"
+    assert "max_connections" in state.detail
+
+
+async def test_cancellation_makes_no_noise_in_the_log(
+    database: PostgresDatabase, caplog: pytest.LogCaptureFixture
+):
+    async def work() -> None:
+        async with database.transaction("acme") as transaction:
+            begun.set()
+            await transaction.fetch("select pg_sleep(60)")
+
+    begun = asyncio.Event()
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    await database.execute_query("select 1", tenant_id="acme")
+
+    assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []

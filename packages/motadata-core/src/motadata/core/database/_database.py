@@ -123,19 +123,21 @@ class PostgresDatabase:
         return await self._query(tenant, None, sql, arguments, settings)
 
     async def health(self) -> Health:
-        """Say whether the server answers, within two seconds."""
+        """Say within two seconds whether the server answers; a pool in full use is `degraded`."""
         if self._pool is None:
             return Health("down", detail="The database is not open; use it within `async with`.")
         try:
             async with (
                 asyncio.timeout(_HEALTH_TIMEOUT),
-                self._borrowed(self._pool, _HEALTH_TIMEOUT) as connection,
+                self._borrowed(self._pool, _HEALTH_TIMEOUT / 2) as connection,
             ):
                 await connection.fetchval("select 1")
         except TimeoutError:
             return Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
         except DatabaseConnectionError as error:
-            return Health("down", detail=str(error))
+            is_busy = isinstance(error.__cause__, TimeoutError)
+            is_busy = is_busy and self._pool.get_size() >= self._max_connections
+            return Health("degraded" if is_busy else "down", detail=str(error))
         except connection_failures() as error:
             return Health("down", detail=str(unreachable(error)))
         return Health("ok")

@@ -130,6 +130,10 @@ class Pool(Protocol):
         """Give a connection back."""
         ...
 
+    def get_size(self) -> int:
+        """Return how many connections are open."""
+        ...
+
     async def expire_connections(self) -> None:
         """Replace every connection before its next use."""
         ...
@@ -205,10 +209,13 @@ def connection_class() -> type:
             await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
             self._is_clean = True
 
-        def get_reset_query(self) -> str:
-            """Return what the pool sends before the next use, behind a rollback if one is due."""
+        async def reset(self, *, timeout: float | None = None) -> None:
+            """Make it fit for the next user; the pool calls this when a connection comes back."""
             is_clean, self._is_clean = getattr(self, "_is_clean", False), False
-            return "" if is_clean else _CLEAN
+            if self.is_in_transaction():
+                await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
+            elif not is_clean:
+                await self.execute(_CLEAN, timeout=timeout)
 
     return CleanConnection
 

@@ -25,9 +25,9 @@ Result = TypeVar("Result")
 _TEMPLATES: Final = pytest.StashKey[dict[tuple[str, ...], str]]()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DatabaseDsns:
-    """The addresses of one database.
+    """The addresses of one database; they hold passwords.
 
     Attributes:
         owner: For the role that owns the tables: migrations and looking behind the scenes.
