@@ -15,7 +15,12 @@ import pytest
 import uvicorn
 
 from motadata.api import ApiSettings, create_app
-from motadata.core.errors import AuthenticationError, EmptyFileError, UnsupportedFormatError
+from motadata.core.errors import (
+    AuthenticationError,
+    EmptyFileError,
+    IngestionError,
+    UnsupportedFormatError,
+)
 from motadata.core.models import Answer, Document, Health, HealthStatus, TaskResult
 from motadata.core.platform import ComponentSpec, Platform, create_platform
 from motadata.core.protocols import FileOutcome, KnowledgeBase, UploadProgress, UploadReport
@@ -45,6 +50,8 @@ class FakeIngestion:
         tenant_id: str | None = None,
     ) -> UploadReport:
         assert isinstance(content, Path)
+        if await asyncio.to_thread(content.is_dir):
+            return await self._upload_folder(content, on_progress, tenant_id)
         self.folders.append(content.parent)
         name = source or content.name
         report = on_progress or (lambda _step: None)
@@ -59,13 +66,31 @@ class FakeIngestion:
             raise UnsupportedFormatError(message, remedy="Send text.")
         report(UploadProgress(name, "storing", 1, 1))
         stored = await self._knowledge_base.ingest_document(
-            Document(text=data.decode(), source=name, title=name), tenant_id=tenant_id
+            Document(text=data.decode(), source=name, title=name[:100]), tenant_id=tenant_id
         )
         report(UploadProgress(name, "done", 1, 1))
         return UploadReport((FileOutcome(name, document=stored),))
 
     async def health(self) -> Health:
         return Health(self.health_status)
+
+    async def _upload_folder(
+        self,
+        folder: Path,
+        on_progress: Callable[[UploadProgress], None] | None,
+        tenant_id: str | None,
+    ) -> UploadReport:
+        outcomes: list[FileOutcome] = []
+        for path in await asyncio.to_thread(lambda: sorted(folder.iterdir())):
+            name = f"{folder.name}/{path.name}"
+            try:
+                report = await self.upload(
+                    path, source=name, on_progress=on_progress, tenant_id=tenant_id
+                )
+                outcomes += report.files
+            except IngestionError as error:
+                outcomes.append(FileOutcome(name, error=error))
+        return UploadReport(tuple(outcomes))
 
     async def _pass_gate(self) -> None:
         if self.gate is None:
