@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -46,7 +47,7 @@ def _sectioned(draw: st.DrawFn) -> tuple[str, tuple[Section, ...]]:
     headings = st.sampled_from([None, "A", "A > B", "A > C", "D"])
     sections = [
         Section(start, end, draw(st.one_of(st.none(), st.integers(1, 9))), draw(headings))
-        for start, end in zip(bounds, bounds[1:], strict=False)
+        for start, end in itertools.pairwise(bounds)
         if draw(st.booleans())
     ]
     return text, tuple(sections)
@@ -80,7 +81,7 @@ def test_chunks_are_the_same_each_time_and_move_forward(
 
     assert chunks == chunk_text(text, sections, budget=40, overlap=8)
     assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
-    for one, two in zip(chunks, chunks[1:], strict=False):
+    for one, two in itertools.pairwise(chunks):
         assert one.start < two.start
         assert one.end < two.end
 
@@ -122,7 +123,7 @@ def test_chunks_end_with_sentences_and_share_whole_ones() -> None:
     chunks = _texts(text, chunk_text(text, budget=60, overlap=15))
 
     assert all(chunk.startswith("Sentence") and chunk.endswith("server.") for chunk in chunks)
-    for one, two in zip(chunks, chunks[1:], strict=False):
+    for one, two in itertools.pairwise(chunks):
         assert one.rsplit("Sentence", 1)[1] in two
 
 

@@ -134,10 +134,6 @@ async def test_equal_questions_at_once_ask_the_model_once(
 async def test_a_failure_is_not_cached(
     system: RAGSystem, gateway: FakeGateway, tenant: str
 ) -> None:
-    class _OnlyGeneration(FakeGateway):
-        pass
-
-    await system.retrieve(_QUESTION, tenant_id=tenant)
     gateway.fail_next(ProviderError("Down.", retryable=True))
     with pytest.raises(RetrievalError) as caught:
         await system.query(_QUESTION, tenant_id=tenant)

@@ -45,8 +45,8 @@ _SENTENCE: Final = re.compile(r"\S.*?(?:[.!?](?=\s|\Z)|\n|\Z)", re.DOTALL)
 _STOP_WORDS: Final = frozenset(
     re.findall(
         r"\w+",
-        "a an and are as at be by can do does for from how i in is it me my of on or our the this to "
-        "was we what when where which who why will with you your",
+        "a an and are as at be by can do does for from how i in is it me my of on or our the this "
+        "to was we what when where which who why will with you your",
     )
 )
 
