@@ -50,6 +50,7 @@ unwrapped: it is the `__cause__` of one of these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -86,6 +87,18 @@ class SDKError(Exception):
         self.tenant_id = tenant_id
         self.trace_id = trace_id
         self.retryable = self.default_retryable if retryable is None else retryable
+
+    def __reduce__(self) -> tuple[Callable[..., SDKError], tuple[object, ...]]:
+        """Travel between processes as message and attributes, whatever the constructor asks for."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    kind: type[SDKError], args: tuple[object, ...], attributes: dict[str, object]
+) -> SDKError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(SDKError):
