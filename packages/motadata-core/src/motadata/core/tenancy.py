@@ -42,13 +42,12 @@ class Identifier(str):
         """Check `value` and return it as an identifier."""
         if type(value) is cls:
             return value
-        if not isinstance(value, str) or _GRAMMAR.fullmatch(value) is None:
-            shown = (
-                value
-                if not isinstance(value, str) or len(value) <= _SHOWN
-                else value[:_SHOWN] + "…"
-            )
-            message = f"{shown!r} is not a valid {cls._noun()}."
+        # Callers without a type checker pass what they like.
+        given: object = value
+        if not isinstance(given, str) or _GRAMMAR.fullmatch(given) is None:
+            shown = repr(given)
+            shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
+            message = f"{shown} is not a valid {cls._noun()}."
             raise InvalidIdentifierError(
                 message, remedy="Use 1 to 64 characters out of A-Z, a-z, 0-9, '_' and '-'."
             )
