@@ -49,7 +49,7 @@ def cleanse(text: str) -> tuple[str, int]:
     # Composed before, since neighbours decide what may be joined, and after, since letters meet.
     text, hidden = _drop_hidden(unicodedata.normalize("NFC", text))
     text = unicodedata.normalize("NFC", text)
-    text = "\n".join(line.rstrip() for line in text.split("\n"))
+    text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", text).strip("\n"), hidden
 
 

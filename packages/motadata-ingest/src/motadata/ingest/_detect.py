@@ -126,7 +126,7 @@ def _inside_zip(data: bytes) -> BinaryFormat:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         message = "The ZIP container is damaged or cut."
         raise UnreadableFileError(message, remedy="Get the file again.") from error
     if any(name.startswith("word/") for name in names):

@@ -58,6 +58,7 @@ class IsolatedLoader:
         self._closing: set[asyncio.Task[None]] = set()
         self._layers: frozenset[str] | None = None
         self._probing = asyncio.Lock()
+        self._loads = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._closed = False
@@ -109,11 +110,14 @@ class IsolatedLoader:
         elif len(content) > self._limits.file_bytes:
             raise too_large(len(content), self._limits)
         async with self._turns.turn(current_tenant() or "", timeout=_WAIT_SECONDS):
-            worker = await self._take()
+            self._loads += 1
+            self._quiet.clear()
             try:
-                return await self._read(worker, content, source)
+                return await self._load(content, source)
             finally:
-                self._let_go(worker)
+                self._loads -= 1
+                if not self._loads:
+                    self._quiet.set()
 
     async def health(self) -> Health:
         """Say whether files can be read, and which layers of isolation are missing."""
@@ -132,22 +136,30 @@ class IsolatedLoader:
             return Health("degraded", detail=f"{detail} {remedy}")
         return Health("ok")
 
-    async def _read(
-        self, worker: WorkerProcess, content: bytes | PathLike[str], source: str
-    ) -> Document:
-        if isinstance(content, bytes):
-            return await worker.read(_slices(content), source=source)
-        return await worker.read(read_chunks(content, self._limits), source=source)
+    async def _load(self, content: bytes | PathLike[str], source: str) -> Document:
+        worker = await self._take()
+        try:
+            if isinstance(content, bytes):
+                return await worker.read(_slices(content), source=source)
+            return await worker.read(read_chunks(content, self._limits), source=source)
+        finally:
+            self._let_go(worker)
 
     async def _take(self) -> WorkerProcess:
+        self._check_open()
         worker = self._take_idle() or await self._start()
+        self._busy.add(worker)
+        try:
+            self._check_open()
+        except IngestionError:
+            self._let_go(worker)
+            raise
+        return worker
+
+    def _check_open(self) -> None:
         if self._closed:
-            self._end(worker)
             message = "The loader was closed."
             raise IngestionError(message, remedy="Upload within `async with` of the service.")
-        self._busy.add(worker)
-        self._quiet.clear()
-        return worker
 
     def _let_go(self, worker: WorkerProcess) -> None:
         self._busy.discard(worker)
@@ -155,8 +167,6 @@ class IsolatedLoader:
             self._put_back(worker)
         else:
             self._end(worker)
-        if not self._busy:
-            self._quiet.set()
 
     def _take_idle(self) -> WorkerProcess | None:
         while self._idle:

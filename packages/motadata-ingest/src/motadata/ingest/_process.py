@@ -79,7 +79,7 @@ class WorkerProcess:
         self.documents += 1
         self.is_in_step = False
         try:
-            async with asyncio.timeout(self._limits.seconds + _GRACE_SECONDS):
+            async with asyncio.timeout(self._limits.seconds):
                 await self._send(chunks, source)
                 answer = read_answer(await read_frame(self._output, most=MOST_HEADER))
                 if answer.document is None:

@@ -21,6 +21,9 @@ _LEGACY: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 ]
+_LATIN: Final = ["cp1252", "cp1250", "cp1254"]
+_LATIN_SHARE: Final = 0.2
+_HIGH: Final = bytes(range(128, 256))
 _OTHER: Final = ("iso8859-1", "iso8859-2", "iso8859-5", "iso8859-15", "ascii", "gbk", "cp949")
 _DECLARED: Final = re.compile(
     rb"""<(?:meta[^>]{0,200}charset|\?xml[^>]{0,200}encoding)\s*=\s*["']?\s*([\w.:-]{1,40})""",
@@ -123,7 +126,10 @@ def _guess(sample: bytes) -> str:
     zeros = sample.count(0)
     if zeros > max(_FEW_CONTROLS, len(sample) * _CONTROL_SHARE):
         raise binary_error(sample)
-    matches = from_bytes(sample, cp_isolation=_LEGACY, enable_fallback=False)
+    # Few letters beyond ASCII: a language in Latin script. The others are made of them.
+    high = len(sample) - len(sample.translate(None, _HIGH))
+    candidates = _LATIN if high < _LATIN_SHARE * len(sample) else _LEGACY
+    matches = from_bytes(sample, cp_isolation=candidates, enable_fallback=False)
     best = matches.best()
     if best is None:
         if _looks_binary(sample):
@@ -143,5 +149,5 @@ def _looks_binary(sample: bytes) -> bool:
 
 def preload_codecs() -> None:
     """Import every codec that may be needed, while files can still be opened."""
-    for name in (*_LEGACY, *_WIDE, *_OTHER, "utf-8-sig", "idna", "punycode"):
+    for name in (*_LEGACY, *_WIDE, *_OTHER, "utf-8-sig", "cp437"):
         codecs.lookup(name)

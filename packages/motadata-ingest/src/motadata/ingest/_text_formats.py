@@ -74,12 +74,13 @@ def _structured(text: str, start: str, suffix: str) -> TextFormat | None:
     if suffix in _JSON_LINES_NAMES:
         return "jsonl"
     if suffix == ".json":
-        return "jsonl" if not _is_json(text) and _is_json_lines(start) else "json"
+        return "jsonl" if _is_json_lines(start) else "json"
     if not start.startswith(("{", "[")):
         return None
-    if _is_json(text):
-        return "json"
-    return "jsonl" if _is_json_lines(start) else None
+    # The cheap question first: no document whose every line is a value is one value as a whole.
+    if _is_json_lines(start):
+        return "jsonl"
+    return "json" if _is_json(text) else None
 
 
 def _by_looks(start: str) -> TextFormat:

@@ -11,6 +11,7 @@ from typing import Final
 _BREAK: Final = "\ufffe"  # what PDFium writes for a hyphen at the end of a line, and the line end
 _EDGE: Final = 2
 _FEWEST_PAGES: Final = 4
+_FEWEST_LINES: Final = 3
 _SHARE: Final = 0.4
 _RUNNING_CHARACTERS: Final = 150
 _DIGITS: Final = re.compile(r"\d+")
@@ -26,6 +27,7 @@ _SYMBOL_BULLET: Final = re.compile("^[\uf000-\uf0ff](?=\\s)", re.MULTILINE)
 _ENDS: Final = (".", ":", ";", "!", "?", "…", '."', ".”", ".)")
 _ITEM: Final = re.compile(r"(?:[•\u2013\u2014▪●○◦*·-]|\(?\w{1,3}[.)]|\d+(?:\.\d+)+)\s")
 _FULL_LINE: Final = 0.75
+_HALF_LINE: Final = 0.4  # what is shorter is a heading or a label
 _SHORTEST_FULL: Final = 40
 _LEADERS: Final = "....."
 
@@ -33,39 +35,41 @@ _LEADERS: Final = "....."
 def drop_running_lines(pages: list[list[str]]) -> list[list[str]]:
     """Return the pages without the headers and footers that repeat on them.
 
-    A line within two of a page's edge runs when, digits aside, it stands there on two pages of
-    five, and on three at least. Its first occurrence stays unless it is only a page number.
+    A line within two of a page's edge runs when it stands there on two pages of five, and on three
+    at least; the outermost line of a page with several may differ in its digits. The first
+    occurrence stays unless it is only a page number.
     """
     if len(pages) < _FEWEST_PAGES:
         return pages
-    counts: Counter[str] = Counter()
-    for lines in pages:
-        counts.update({_shape(lines[at]) for at in _edges(lines)})
-    running = {
-        shape for shape, count in counts.items() if count >= max(3, _SHARE * len(pages)) and shape
-    }
+    edges = [_edges(lines) for lines in pages]
+    counts = Counter(shape for found in edges for shape in set(found.values()))
+    fewest = max(3, _SHARE * len(pages))
+    running = {shape for shape, count in counts.items() if count >= fewest}
     seen: set[str] = set()
     kept = []
-    for lines in pages:
-        dropped = set()
-        for at in _edges(lines):
-            shape = _shape(lines[at])
-            if shape in running and (shape in seen or _NUMBER_ONLY.fullmatch(shape)):
-                dropped.add(at)
-        seen.update(_shape(lines[at]) for at in _edges(lines))
+    for lines, found in zip(pages, edges, strict=True):
+        dropped = {
+            at
+            for at, shape in found.items()
+            if shape in running and (shape in seen or _NUMBER_ONLY.fullmatch(shape))
+        }
+        seen.update(found.values())
         kept.append([line for at, line in enumerate(lines) if at not in dropped])
     return kept
 
 
-def _edges(lines: list[str]) -> list[int]:
-    """Return the indices of the outermost lines that hold something."""
+def _edges(lines: list[str]) -> dict[int, str]:
+    """Return the outermost lines that hold something, each in the shape in which it may repeat."""
     filled = [at for at, line in enumerate(lines) if line.strip()]
-    return sorted({*filled[:_EDGE], *filled[-_EDGE:]})
-
-
-def _shape(line: str) -> str:
-    text = " ".join(line.split())
-    return _DIGITS.sub("#", text) if len(text) <= _RUNNING_CHARACTERS else ""
+    outermost = {filled[0], filled[-1]} if len(filled) >= _FEWEST_LINES else set()
+    shapes = {}
+    for at in {*filled[:_EDGE], *filled[-_EDGE:]}:
+        text = " ".join(lines[at].split())
+        masked = _DIGITS.sub("#", text)
+        if len(text) <= _RUNNING_CHARACTERS:
+            loose = at in outermost or _NUMBER_ONLY.fullmatch(masked)
+            shapes[at] = masked if loose else text
+    return shapes
 
 
 class Reflow:
@@ -75,13 +79,14 @@ class Reflow:
         self._words: set[str] = set()
         lengths: list[int] = []
         for lines in pages:
-            for line in lines:
-                self._words.update(match[0].lower() for match in _WORD.finditer(line))
-                if line.strip():
-                    lengths.append(len(line.strip()))
+            # The halves of broken words are no evidence of words.
+            whole = _BROKEN.sub(" ", "\n".join(line.strip() for line in lines))
+            self._words.update(match[0].lower() for match in _WORD.finditer(whole))
+            lengths.extend(len(line.strip()) for line in lines if line.strip())
         lengths.sort()
         usual = lengths[len(lengths) * 9 // 10] if lengths else 0
         self._full = max(_SHORTEST_FULL, usual * _FULL_LINE)
+        self._half = usual * _HALF_LINE
 
     def join(self, lines: list[str]) -> str:
         """Return the lines as text."""
@@ -118,4 +123,4 @@ class Reflow:
             return False
         if before.endswith(_ENDS):
             return False
-        return line[0].islower() or len(before) >= self._full
+        return len(before) >= (self._half if line[0].islower() else self._full)

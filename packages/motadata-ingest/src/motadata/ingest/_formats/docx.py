@@ -112,7 +112,7 @@ class _Package:
         self._left = self._most = limits.unpacked_bytes
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise _damaged() from error
         if len(self._archive.infolist()) > _PARTS:
             message = f"The container has more than {_PARTS} parts."
@@ -161,7 +161,6 @@ class _Package:
             EOFError,
             ValueError,
             NotImplementedError,
-            OSError,
         ) as error:
             raise _damaged() from error
         return True

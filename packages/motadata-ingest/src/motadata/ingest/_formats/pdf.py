@@ -88,11 +88,14 @@ def _draft(pages: list[list[str]], outline: Outline) -> Draft:
     for number, lines in enumerate(drop_running_lines(pages), start=1):
         at, heading = 0, path.path
         for level, title in outline.get(number - 1, ()):
-            line = _find(lines, title, at)
-            if line is not None and line > at:
-                draft.pieces.append(Piece(reflow.join(lines[at:line]), number, heading))
-                at = line
+            place = _find(lines, title, at)
+            if place is not None:
+                draft.pieces.append(Piece(reflow.join(lines[at : place[0]]), number, heading))
+                at = place[1]
             heading = path.enter(level, title)
+            if place is not None:
+                # The heading is a piece of its own, so that no sentence is joined to it.
+                draft.pieces.append(Piece(" ".join(lines[slice(*place)]), number, heading))
         draft.pieces.append(Piece(reflow.join(lines[at:]), number, heading))
     return draft
 
@@ -117,8 +120,8 @@ def _outline(document: pypdfium2.PdfDocument, budget: Budget) -> Outline:
     return found
 
 
-def _find(lines: list[str], title: str, start: int) -> int | None:
-    """Return the line at which a heading stands, alone or wrapped over two or three lines."""
+def _find(lines: list[str], title: str, start: int) -> tuple[int, int] | None:
+    """Return the lines on which a heading stands, alone, wrapped over three at most."""
     wanted = _bare(title)
     for at in range(start, len(lines)):
         first = _bare(lines[at])
@@ -126,7 +129,7 @@ def _find(lines: list[str], title: str, start: int) -> int | None:
             continue
         for end in range(at + 1, min(at + 4, len(lines) + 1)):
             if _bare(" ".join(lines[at:end])) == wanted:
-                return at
+                return at, end
     return None
 
 
