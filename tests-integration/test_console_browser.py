@@ -1,4 +1,4 @@
-"""The console page in a real Chromium, against a real `motadata serve`: nothing in between is a fake.
+"""The console page in a real Chromium, against a real `motadata serve`: nothing here is a fake.
 
 Screenshots for people to look at are left in `test-results/`.
 """
@@ -13,7 +13,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import pytest
 playwright_api = pytest.importorskip("playwright.async_api")
 
 RESULTS = Path(__file__).parent.parent / "test-results"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+BROWSER = os.environ.get("MOTADATA_CHROMIUM") or shutil.which("chromium")
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -59,7 +60,7 @@ The maintenance window of the mainframe is <img src=x onerror="window.pwned = 1"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium: name one in MOTADATA_CHROMIUM"),
 ]
 
 
@@ -99,7 +100,7 @@ class Console:
 
 
 @pytest.fixture(scope="module")
-def data_directory():
+def data_directory() -> Iterator[Path]:
     # Not pytest's own folder: a server that root starts runs under an account that cannot enter it.
     folder = Path(tempfile.mkdtemp(prefix="motadata-console-"))
     folder.chmod(0o755)
@@ -129,8 +130,9 @@ async def serving(data_directory: Path, tenant: str) -> AsyncIterator[dict[str, 
 
 
 @pytest.fixture
-async def console(data_directory, request):
-    tenant = "acme-" + request.node.name.replace("[", "-").replace("]", "")[:40]
+async def console(data_directory: Path, request: pytest.FixtureRequest) -> AsyncIterator[Console]:
+    # A tenant of its own for each test: what one stores, the others do not see.
+    tenant = f"acme-{zlib.crc32(request.node.name.encode()):08x}"
     async with (
         serving(data_directory, tenant) as served,
         playwright_api.async_playwright() as playwright,
@@ -164,7 +166,7 @@ async def console(data_directory, request):
         await browser.close()
 
 
-async def test_person_drops_files_asks_and_sees_the_cited_passage_in_its_place(console):
+async def test_person_drops_files_asks_and_sees_the_cited_passage_in_its_place(console: Console):
     page, expect = console.page, playwright_api.expect
     await expect(page.locator("#workspace")).to_be_visible()
     await expect(page.locator("#tenant-name")).to_contain_text("acme-")
@@ -215,7 +217,7 @@ async def test_person_drops_files_asks_and_sees_the_cited_passage_in_its_place(c
     assert console.troubles == []
 
 
-async def test_hostile_document_is_shown_as_text(console):
+async def test_hostile_document_is_shown_as_text(console: Console):
     page, expect = console.page, playwright_api.expect
     await console.drop(('<img src=x onerror="window.pwned=1">.md', HOSTILE))
     await expect(page.locator("#uploads li[data-stage=done]")).to_have_count(1, timeout=60_000)
@@ -232,7 +234,7 @@ async def test_hostile_document_is_shown_as_text(console):
     assert console.troubles == []
 
 
-async def test_file_that_cannot_be_read_says_why_and_the_others_go_on(console):
+async def test_file_that_cannot_be_read_says_why_and_the_others_go_on(console: Console):
     page, expect = console.page, playwright_api.expect
 
     await console.drop(("empty.txt", ""), ("cut.pdf", "%PDF-1.7 and no more"), ("vpn.md", VPN))
@@ -246,7 +248,7 @@ async def test_file_that_cannot_be_read_says_why_and_the_others_go_on(console):
     assert all("the server responded with a status of 4" in line for line in console.troubles)
 
 
-async def test_question_without_an_answer_gets_none(console):
+async def test_question_without_an_answer_gets_none(console: Console):
     await console.drop(("vpn.md", VPN))
     await playwright_api.expect(console.page.locator("#document-list li")).to_have_count(
         1, timeout=60_000
@@ -260,7 +262,7 @@ async def test_question_without_an_answer_gets_none(console):
     assert console.troubles == []
 
 
-async def test_document_is_removed_by_keyboard_alone_after_a_second_press(console):
+async def test_document_is_removed_by_keyboard_alone_after_a_second_press(console: Console):
     page, expect = console.page, playwright_api.expect
     await console.drop(("vpn.md", VPN))
     rows = page.locator("#document-list li")
@@ -278,7 +280,7 @@ async def test_document_is_removed_by_keyboard_alone_after_a_second_press(consol
     assert console.troubles == []
 
 
-async def test_wrong_key_is_refused_and_a_right_one_opens(console):
+async def test_wrong_key_is_refused_and_a_right_one_opens(console: Console):
     page, expect = console.page, playwright_api.expect
     right = console.address.partition("#key=")[2]
     await page.click("#leave")

@@ -153,6 +153,9 @@ class UploadStream(Response):
     def __init__(self, work: UploadWork, cleanup: AsyncExitStack) -> None:
         super().__init__()
         del self.headers["content-length"]
+        self.headers["x-accel-buffering"] = (
+            "no"  # a proxy that keeps lines back keeps progress back
+        )
         self._work = work
         self._cleanup = cleanup
 

@@ -25,6 +25,7 @@ function enter() {
   show(byId("tenant"), known);
   show(byId("leave"), known);
   byId("tenant-name").textContent = key.tenant();
+  byId("tenant").title = key.tenant();
   if (known) {
     reload();
     byId("question").focus();
