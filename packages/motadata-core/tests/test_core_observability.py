@@ -288,7 +288,7 @@ class TestRedaction:
             (SecretStr("hunter2"), "<SecretStr>"),
             (b"hunter2", "<bytes>"),
             (Answer("q", "hunter2"), "<Answer>"),
-            (object(), "<object>"),
+            pytest.param(object(), "<object>", id="object"),
             (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
             (Decimal("0.10"), "0.10"),
             (PurePosixPath("a/b"), "a/b"),

@@ -174,7 +174,7 @@ class CodecConformance:
             {1: "a"},
             {b"k": 1},
             {1, 2},
-            object(),
+            pytest.param(object(), id="object"),
             _Colour.RED,
             timedelta(seconds=1),
             "half a pair \ud800",
