@@ -1,0 +1,12 @@
+"""Leaves the tests of drivers out where core is installed without them, to show that it stays light."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+collect_ignore_glob: list[str] = []
+if find_spec("asyncpg") is None:
+    collect_ignore_glob += ["test_database*.py", "test_migrations*.py", "test_embedded*.py"]
+if find_spec("nats") is None:
+    collect_ignore_glob += ["test_messaging*.py", "test_embedded_nats*.py"]
