@@ -21,8 +21,7 @@ from typing import Final, Self, cast
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.models import Health
-from motadata.core.observability import get_logger
-from motadata.core.observability._logging import output
+from motadata.core.observability import get_logger, prepare_logging
 from motadata.core.protocols import Cache, Database, Gateway, IngestionService, KnowledgeBase
 
 
@@ -184,7 +183,7 @@ class Platform:
         self._is_entered = True
         try:
             # The first log line would import structlog on the event loop.
-            await asyncio.to_thread(output.pipeline)
+            await asyncio.to_thread(prepare_logging)
             async with AsyncExitStack() as stack:
                 for spec in self._specs:
                     component = await stack.enter_async_context(spec.open(self))

@@ -168,6 +168,11 @@ class Logger:
 output: Final = LogOutput()
 
 
+def prepare_logging() -> None:
+    """Import what writes log lines; a quarter of a second that belongs off the event loop."""
+    output.pipeline()
+
+
 def get_logger(component: str) -> Logger:
     """Return the logger of a component; safe to call while a module is imported.
 

@@ -12,9 +12,9 @@ class Cache(Protocol):
     """Values by tenant, namespace and key.
 
     A value is anything that the codec encodes; what `get` returns equals what was set and must not
-    be changed by the caller. A cache may forget anything at any time and never returns a value under
-    another tenant, namespace or key than the one it was set under. Keys are 1 to 512 characters
-    without control characters; namespaces are identifiers.
+    be changed by the caller. A cache may forget anything at any time and never returns a value
+    under another tenant, namespace or key than the one it was set under. Keys are 1 to 512
+    characters without control characters; namespaces are identifiers.
 
     Every method takes `tenant_id`; None means the tenant of the scope.
 
@@ -78,7 +78,8 @@ class Cache(Protocol):
 
         However many callers wait for one key, one computation runs. A caller that is cancelled does
         not cancel the others; the computation is cancelled when nobody waits any more. An exception
-        reaches all who wait and is not stored.
+        reaches all who wait and is not stored, nor is a value whose key was set, deleted or
+        invalidated while it was computed.
         """
         ...
 
