@@ -54,6 +54,14 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def proc(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def network_of(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/ns/net").readlink())
+
+
 def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -64,7 +72,7 @@ def is_running(pid: int) -> bool:
 
 async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - another process can set no event of ours
             await asyncio.sleep(0.005)
 
 
@@ -225,10 +233,10 @@ async def test_process_holds_no_secret_of_its_owner(
 ):
     monkeypatch.setenv("MOTADATA_TEST_SECRET", "hunter2")
     async with IsolatedLoader() as loader:
-        environment = Path(f"/proc/{pid_of(workers(loader)[0])}/environ").read_bytes()
+        environment = proc(pid_of(workers(loader)[0]), "environ")
 
-    assert b"hunter2" not in environment
-    assert b"HOME=" not in environment
+    assert "hunter2" not in environment
+    assert "HOME=" not in environment
 
 
 @linux
@@ -236,15 +244,13 @@ async def test_process_has_its_own_network_limits_and_no_rights_over_files(loade
     worker = workers(loader)[0]
     pid = pid_of(worker)
 
-    limits = Path(f"/proc/{pid}/limits").read_text()
-    status = Path(f"/proc/{pid}/status").read_text()
+    limits, status = proc(pid, "limits"), proc(pid, "status")
 
     assert f"Max address space         {2**30}" in limits
     assert "Max file size             0" in limits
     assert "NoNewPrivs:\t1" in status
     if "network" in worker.layers:
-        own = Path(f"/proc/{pid}/ns/net").readlink()
-        assert own != Path("/proc/self/ns/net").readlink()
+        assert network_of(pid) != network_of(os.getpid())
 
 
 async def test_health_names_missing_layers(loader: IsolatedLoader):
