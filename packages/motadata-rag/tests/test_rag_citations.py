@@ -106,6 +106,16 @@ def test_a_command_in_a_code_block_is_quoted_alone() -> None:
     assert passage[start:end] == "$ oc adm drain node-1"
 
 
+def test_a_whole_code_block_is_quoted_with_its_fences() -> None:
+    block = "```console\n$ oc adm drain node-1\n```"
+    passage = f"Drain the node:\n\n{block}\n\nThen wait."
+
+    text, citations = cite(f"{block}\n[1]", [_hit(passage)])
+
+    assert text == f"{block}\n[1]"
+    assert citations[0].quote == block
+
+
 def test_page_and_heading_are_those_of_the_quote() -> None:
     sections = (Section(100, 115, 1, "Access"), Section(115, 170, 2, "Access > Reset"))
     hit = Hit(_RESET.chunk, sections, 1.0)

@@ -8,6 +8,7 @@ import pytest
 
 from motadata.core.cache import create_memory_cache
 from motadata.core.errors import (
+    CacheError,
     ConfigurationError,
     DocumentNotFoundError,
     ProviderError,
@@ -142,6 +143,20 @@ async def test_a_failure_is_not_cached(
 
     assert caught.value.retryable
     assert answer.answered
+
+
+async def test_a_broken_cache_costs_time_and_no_answer(database: Database, tenant: str) -> None:
+    class _Broken:
+        async def get_or_compute(self, *args: object, **options: object) -> object:
+            raise CacheError("The server hung up.")
+
+    system = create_rag_system(database, FakeGateway(), cache=_Broken())  # type: ignore[arg-type]  # only what is called
+    await system.ingest_document(_VPN, tenant_id=tenant)
+
+    answer = await system.query(_QUESTION, tenant_id=tenant)
+
+    assert answer.answered
+    assert not answer.cached
 
 
 async def test_the_models_own_error_reaches_the_caller(database: Database, tenant: str) -> None:

@@ -58,7 +58,8 @@ def cite(text: str, hits: Sequence[Hit]) -> tuple[str, tuple[Citation, ...]]:
 def _rendered(text: str, run: re.Match[str], numbers: Sequence[int]) -> str:
     behind = text[run.end() - 1 : run.end()].isspace() and text[run.end() : run.end() + 1].strip()
     marks = "".join(f"[{number}]" for number in numbers)
-    before = " " if marks and text[: run.start()].strip() else ""
+    glued = text[run.start() - 1 : run.start()].strip() != ""
+    before = " " if marks and glued else ""
     return f"{before}{marks}{' ' if behind and text[run.end()] not in '.,;:!?' else ''}"
 
 
@@ -89,7 +90,7 @@ def find_quote(passage: str, claim: str) -> Span:
     """
     told = [claim[start:end] for start, end in sentences(claim, 0, len(claim))]
     last = told[-1] if told else claim
-    for wanted in (claim, last):
+    for wanted in (claim, claim.strip(_EDGES), last.strip(_EDGES)):
         span = _verbatim(passage, wanted)
         if span is not None:
             return span
@@ -110,7 +111,7 @@ def _statements(passage: str) -> Iterator[Span]:
 
 
 def _verbatim(passage: str, wanted: str) -> Span | None:
-    needle, _ = _squeezed(wanted.strip(_EDGES))
+    needle, _ = _squeezed(wanted)
     if len(needle) < _SHORTEST:
         return None
     haystack, places = _squeezed(passage)
