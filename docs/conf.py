@@ -1,4 +1,5 @@
 """How Sphinx builds the guides: `make docs`, with every warning an error."""
+# ruff: noqa: INP001 - Sphinx reads it as a script
 
 from __future__ import annotations
 

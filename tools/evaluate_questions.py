@@ -162,8 +162,9 @@ def report(verdicts: Sequence[Verdict]) -> int:
     print()
     print(f"right in the first citation    {sum(rank == 1 for rank in hits)} of {len(known)}")
     print(f"right in the first three       {in_three} of {len(known)}")
-    eight = sum(v.retrieved is not None and v.retrieved <= 8 for v in known)
-    print(f"right chunk in the first eight {eight} of {len(known)}")
+    for word, most in (("three", 3), ("eight", 8)):
+        found_in = sum(v.retrieved is not None and v.retrieved <= most for v in known)
+        print(f"right chunk in the first {word} {found_in} of {len(known)}")
     print(f"abstained wrongly              {sum(not v.answered for v in known)} of {len(known)}")
     print(f"abstained rightly              {kept_silent} of {len(unknown)}")
     latencies = [verdict.seconds * 1000 for verdict in verdicts]
