@@ -5,8 +5,8 @@
     sdk.workflow.<id>.<tenant>              four tokens
     sdk.dead_letters.<consumer>.<tenant>    four tokens
 
-Each token is an `Identifier`, so no separator and no wildcard gets in, and a subject reads in one way
-only: `sdk.events.document.updated.acme` is the type `document.updated` of the tenant `acme`. A
+Each token is an `Identifier`, so no separator and no wildcard gets in, and a subject reads in one
+way only: `sdk.events.document.updated.acme` is the type `document.updated` of the tenant `acme`. A
 pattern for the type `document` has four tokens and can never match it.
 """
 

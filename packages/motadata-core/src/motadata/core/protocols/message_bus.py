@@ -180,6 +180,8 @@ class MessageBus(Protocol):
     ) -> Subscription:
         """Handle what is sent to an agent of the tenant.
 
+        When it returns, its server passes messages on; the others of a cluster do a moment later.
+
         Args:
             recipient: The agent.
             handler: What handles a message; its result answers a request.

@@ -15,6 +15,7 @@ pytest.register_assert_rewrite(
     "motadata.core.testing.database",
     "motadata.core.testing.gateway",
     "motadata.core.testing.knowledge_base",
+    "motadata.core.testing.message_bus",
 )
 
 from motadata.core.testing._database_fixtures import (  # noqa: E402 - the kits' rewriting comes first
@@ -24,12 +25,18 @@ from motadata.core.testing._database_fixtures import (  # noqa: E402 - the kits'
     embedded_postgres,
     migration_packages,
 )
+from motadata.core.testing._nats_fixtures import (  # noqa: E402 - as above
+    embedded_nats,
+    embedded_nats_cluster,
+)
 
 
 __all__ = [
     "DatabaseDsns",
     "database",
     "database_dsns",
+    "embedded_nats",
+    "embedded_nats_cluster",
     "embedded_postgres",
     "migration_packages",
 ]

@@ -1,0 +1,111 @@
+"""The bus on a NATS cluster of three: the contract, and the loss of a leader under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from motadata.core.embedded import EmbeddedNatsCluster
+from motadata.core.messaging import NatsCredentials, NatsMessageBus, create_message_bus
+from motadata.core.protocols import BusMessage
+from motadata.core.testing.message_bus import MessageBusConformance, OpenBus, Recorder, eventually
+
+
+pytest.importorskip("nats")
+
+
+def open_on(cluster: EmbeddedNatsCluster) -> NatsMessageBus:
+    return create_message_bus(
+        cluster.urls,
+        credentials=NatsCredentials(token=cluster.token),
+        durability="replicated",
+    )
+
+
+class TestReplicatedMessageBus(MessageBusConformance):
+    @pytest.fixture
+    def open_bus(self, embedded_nats_cluster: EmbeddedNatsCluster) -> OpenBus:
+        return lambda: open_on(embedded_nats_cluster)
+
+
+async def leader_of(cluster: EmbeddedNatsCluster, stream: str) -> str:
+    import nats
+
+    client = await nats.connect(cluster.urls, token=cluster.token.get_secret_value())
+    try:
+        info = await client.jetstream().stream_info(stream)
+    finally:
+        await client.close()
+    return info.cluster.leader
+
+
+@pytest.mark.timeout(120)
+async def test_killing_the_leader_under_load_loses_nothing_and_stores_nothing_twice(
+    embedded_nats_cluster: EmbeddedNatsCluster,
+):
+    cluster = embedded_nats_cluster
+    async with open_on(cluster) as publisher, open_on(cluster) as worker:
+        handled = Recorder()
+        acknowledged: dict[str, int] = {}
+        stop = asyncio.Event()
+
+        async def handle(message: BusMessage) -> None:
+            await handled(message)
+
+        await worker.consume("all", handle, event_types=["leader.lost"], tenant_id="acme")
+
+        async def publish(number: int) -> None:
+            while not stop.is_set():
+                receipt = await publisher.publish_event("leader.lost", number, tenant_id="acme")
+                assert receipt.message_id not in acknowledged
+                acknowledged[receipt.message_id] = receipt.sequence
+
+        publishers = [asyncio.create_task(publish(number)) for number in range(8)]
+        await eventually(lambda: len(acknowledged) > 200)
+        leader = await leader_of(cluster, "SDK_EVENTS")
+        await cluster.kill(leader)
+        before = len(acknowledged)
+        try:
+            await eventually_within(60, lambda: len(acknowledged) > before + 200)
+        finally:
+            await cluster.start(leader)
+        stop.set()
+        await asyncio.gather(*publishers)
+        await eventually_within(
+            60, lambda: set(acknowledged) <= {one.message_id for one in handled.messages}
+        )
+        # One sequence a message: nothing was stored under two.
+        assert len(set(acknowledged.values())) == len(acknowledged)
+        assert await stored_twice(cluster, "sdk.events.leader.lost.acme") == []
+
+
+async def eventually_within(seconds: float, condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the condition has no event
+            await asyncio.sleep(0.05)
+
+
+async def stored_twice(cluster: EmbeddedNatsCluster, subject: str) -> list[str]:
+    import nats
+    from nats.js.api import ConsumerConfig
+
+    client = await nats.connect(cluster.urls, token=cluster.token.get_secret_value())
+    seen: Counter[str] = Counter()
+    try:
+        config = ConsumerConfig(ack_policy="none", inactive_threshold=10)
+        puller = await client.jetstream().pull_subscribe(
+            subject, stream="SDK_EVENTS", config=config
+        )
+        while True:
+            try:
+                messages = await puller.fetch(500, timeout=1)
+            except TimeoutError:
+                break
+            seen.update(message.headers["Nats-Msg-Id"] for message in messages)
+    finally:
+        await client.close()
+    assert seen
+    return [one for one, count in seen.items() if count > 1]
