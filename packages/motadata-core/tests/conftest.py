@@ -1,4 +1,4 @@
-"""Leaves the tests of drivers out where core is installed without them, to show that it stays light."""
+"""Leaves the tests of drivers out where core stands bare, to show that it stays light."""
 
 from __future__ import annotations
 
