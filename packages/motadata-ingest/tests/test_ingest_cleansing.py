@@ -76,4 +76,4 @@ def test_sections_of_markdown_start_at_their_headings(parts: list[tuple[str]]):
 
     for start, end, _, heading in document.sections:
         last = (heading or "").rsplit(" > ", 1)[-1]
-        assert last in document.text[start:end].split("\n")[0]
+        assert last in " ".join(document.text[start:end].split("\n")[0].split())

@@ -4,18 +4,29 @@
         report = await ingestion.upload("runbooks/", tenant_id="acme")
 
 Files are recognised by their content, read in a sandbox, cleansed, and stored whole or not at all.
+
+A name is imported when it is first used: the process that reads files imports this package too, and
+is forked for each of them, so that what it does not need would cost time on every file.
 """
 
-from motadata.ingest._loader import IsolatedLoader
-from motadata.ingest._service import (
-    FileIngestionService,
-    ProgressCallback,
-    create_ingestion_service,
-    upload,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from motadata.ingest._version import __version__
-from motadata.ingest.component import IngestSettings
 from motadata.ingest.limits import Limits
+
+
+if TYPE_CHECKING:
+    from motadata.ingest._loader import IsolatedLoader
+    from motadata.ingest._service import (
+        FileIngestionService,
+        ProgressCallback,
+        create_ingestion_service,
+        upload,
+    )
+    from motadata.ingest.component import IngestSettings
 
 
 __all__ = [
@@ -28,3 +39,28 @@ __all__ = [
     "create_ingestion_service",
     "upload",
 ]
+
+_MODULES: Final = {
+    "FileIngestionService": "_service",
+    "IngestSettings": "component",
+    "IsolatedLoader": "_loader",
+    "ProgressCallback": "_service",
+    "create_ingestion_service": "_service",
+    "upload": "_service",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module when it is first used."""
+    module = _MODULES.get(name)
+    if module is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value: object = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what can be imported from here."""
+    return sorted({*globals(), *__all__})

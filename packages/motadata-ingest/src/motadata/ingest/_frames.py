@@ -6,13 +6,15 @@ answer is a frame of JSON and, when the file could be read, a frame with its tex
 
 from __future__ import annotations
 
-import asyncio
 import os
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from motadata.core.errors import LoaderCrashedError
 
+
+if TYPE_CHECKING:
+    import asyncio
 
 JOB: Final = b"J"
 CHUNK: Final = 256 * 1024

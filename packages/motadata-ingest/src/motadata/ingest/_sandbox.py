@@ -22,6 +22,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 
@@ -129,5 +130,6 @@ def _limit(name: str, value: int) -> bool:
     return True
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
