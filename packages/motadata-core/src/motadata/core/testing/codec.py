@@ -69,9 +69,7 @@ _SCALARS = (
     | st.decimals(allow_nan=False, allow_infinity=False)
     | st.sampled_from(_RECORDS)
 )
-_KEYS = st.text() | st.sampled_from(
-    ["$datetime", "$record", "$$bytes", "$", "$unknown"]
-)
+_KEYS = st.text() | st.sampled_from(["$datetime", "$record", "$$bytes", "$", "$unknown"])
 _VALUES = st.recursive(
     _SCALARS,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(_KEYS, inner, max_size=3),
