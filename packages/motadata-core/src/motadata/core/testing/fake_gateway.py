@@ -172,7 +172,8 @@ class FakeGateway:
             raise MissingExtraError("tokenizers", extra="offline", distribution="motadata-gateway")
         self._record(GatewayCall("embed", tenant, name, texts=tuple(texts)))
         tokens = sum(len(_WORD.findall(text)) for text in texts)
-        return Embeddings(tuple(_vector(text) for text in texts), name, Usage(input_tokens=tokens))
+        vectors = tuple(word_vector(text) for text in texts)
+        return Embeddings(vectors, name, Usage(input_tokens=tokens))
 
     async def health(self) -> Health:
         """Say that it serves; degraded when it was made with `embeddings=False`."""
@@ -274,8 +275,11 @@ def _stem(word: str) -> str:
     return word[:-1] if word.endswith("s") and len(word) > 3 else word
 
 
-def _vector(text: str) -> tuple[float, ...]:
-    """Add up a signed unit vector a word; words without letters count by their characters."""
+def word_vector(text: str) -> tuple[float, ...]:
+    """Return the sum of a signed unit vector a word, at length 1; texts of equal words are equal.
+
+    A text without words counts by its characters.
+    """
     words = [_stem(word) for word in _WORD.findall(text.lower())]
     meaningful = [word for word in words if word not in _STOP_WORDS] or words or list(text.strip())
     values = [0.0] * DIMENSIONS

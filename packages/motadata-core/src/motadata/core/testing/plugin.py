@@ -29,6 +29,10 @@ from motadata.core.testing._nats_fixtures import (  # noqa: E402 - as above
     embedded_nats,
     embedded_nats_cluster,
 )
+from motadata.core.testing._openai_fixtures import (  # noqa: E402 - as above
+    openai_server,
+    openai_server_process,
+)
 
 
 __all__ = [
@@ -39,4 +43,6 @@ __all__ = [
     "embedded_nats_cluster",
     "embedded_postgres",
     "migration_packages",
+    "openai_server",
+    "openai_server_process",
 ]
