@@ -473,7 +473,7 @@ async def test_log_line_of_a_request_names_tenant_and_trace_but_no_text(
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     served = next(line for line in lines if line["event"] == "request_served")
-    assert served["route"] == "/v1/query"
+    assert (served["route"], served["tenant"]) == ("/v1/query", "acme")
     assert served["trace_id"] == response.headers["x-trace-id"]
     assert "hunter2" not in json.dumps(lines)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +20,7 @@ from motadata.api._problems import Problem, ProblemError, problem_of
 from motadata.api.key_format import authentication_failed
 from motadata.api.settings import ApiSettings
 from motadata.core.errors import SDKError
-from motadata.core.observability import extract_trace, get_logger, span
+from motadata.core.observability import Span, extract_trace, get_logger, span
 from motadata.core.tenancy import tenant_scope
 
 
@@ -32,6 +33,7 @@ _SAFE_HEADERS: Final = [
     (b"cache-control", b"no-store"),
 ]
 _MAX_AUTHORIZATION: Final = 4096
+_TENANT: Final = "motadata_tenant_id"
 
 _log = get_logger("api")
 
@@ -63,33 +65,48 @@ class RequestContext:
                 current.record_error(error)
                 await self._answer(error, watch, scope)
             finally:
-                current.set_attribute("http.request.method", scope["method"])
-                current.set_attribute("http.route", route_of(scope))
-                current.set_attribute("http.response.status_code", watch.status or 0)
-                _log.info(
-                    "request_served",
-                    method=scope["method"],
-                    route=route_of(scope),
-                    status=watch.status,
-                    milliseconds=round((time.perf_counter() - started) * 1000, 1),
-                )
+                _note(scope, watch, current, seconds=time.perf_counter() - started)
 
     async def _answer(self, error: Exception, watch: ResponseWatch, scope: Scope) -> None:
         problem = problem_of(error)
         if problem.status >= 500:  # noqa: PLR2004 - statuses are their own names
             # A foreign error's message may quote what it was given: of it, the type is logged.
             known = isinstance(error, SDKError)
-            _log.error(
-                "request_failed",
-                route=route_of(scope),
-                code=problem.code,
-                kind=type(error).__qualname__,
-                reason=str(error) if known else None,
-                exc_info=None if known else error,
-            )
+            with _tenant_of(scope):
+                _log.error(
+                    "request_failed",
+                    route=route_of(scope),
+                    code=problem.code,
+                    kind=type(error).__qualname__,
+                    reason=str(error) if known else None,
+                    exc_info=None if known else error,
+                )
         if watch.status is not None:
             raise error  # half an answer is sent: the server closes the connection
         await send_problem(problem, watch.send)
+
+
+def _note(scope: Scope, watch: ResponseWatch, current: Span, *, seconds: float) -> None:
+    """Say in span and log who asked for what, and how it went."""
+    current.set_attribute("http.request.method", scope["method"])
+    current.set_attribute("http.route", route_of(scope))
+    current.set_attribute("http.response.status_code", watch.status or 0)
+    with _tenant_of(scope) as tenant_id:
+        if tenant_id is not None:
+            current.set_attribute("motadata.tenant_id", tenant_id)
+        _log.info(
+            "request_served",
+            method=scope["method"],
+            route=route_of(scope),
+            status=watch.status,
+            milliseconds=round(seconds * 1000, 1),
+        )
+
+
+def _tenant_of(scope: Scope) -> AbstractContextManager[str | None]:
+    """Return the scope of the request's tenant, for use outside `Authentication`."""
+    tenant_id: str | None = scope.get("state", {}).get(_TENANT)
+    return contextlib.nullcontext() if tenant_id is None else tenant_scope(tenant_id)
 
 
 class RequestLimits:
@@ -199,7 +216,8 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         token = _bearer_token(scope)
-        with tenant_scope(await self._authenticate(token)):
+        with tenant_scope(await self._authenticate(token)) as tenant_id:
+            scope.setdefault("state", {})[_TENANT] = tenant_id
             await self._app(scope, receive, send)
 
 

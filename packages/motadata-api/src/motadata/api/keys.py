@@ -18,7 +18,7 @@ from motadata.core.identifiers import new_id
 from motadata.core.models import Health, Record
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Database, Row
-from motadata.core.tenancy import TenantId, resolve_tenant
+from motadata.core.tenancy import TenantId, resolve_tenant, tenant_scope
 
 
 _CACHE_SECONDS: Final = 10.0
@@ -114,7 +114,8 @@ class ApiKeys:
             )
         assert row is not None, "INSERT … RETURNING gives one row"
         info = _info(row)
-        _log.info("api_key_created", key_id=info.key_id)
+        with tenant_scope(tenant):
+            _log.info("api_key_created", key_id=info.key_id)
         return CreatedKey(info, key)
 
     async def verify(self, key: str) -> TenantId:
@@ -160,7 +161,8 @@ class ApiKeys:
             )
         for digest in [d for d, known in self._verified.items() if known.key_id == str(identity)]:
             del self._verified[digest]
-        _log.info("api_key_revoked", key_id=str(identity), found=bool(touched))
+        with tenant_scope(tenant):
+            _log.info("api_key_revoked", key_id=str(identity), found=bool(touched))
         return bool(touched)
 
     async def list_keys(
