@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from motadata.core.errors import DeadlineExceededError
 from motadata.core.messaging._envelope import DEADLINE, KEY, STORED_ID, decode_payload
 from motadata.core.messaging._subject import Address, message_id_of
 from motadata.core.messaging._transport import Incoming
 from motadata.core.observability import extract_trace, span
 from motadata.core.protocols import BusMessage, Handler
-from motadata.core.resilience import deadline_scope, time_limit
+from motadata.core.resilience import deadline_scope
 from motadata.core.tenancy import tenant_scope
+
+
+_TRACE: Final = ("traceparent", "tracestate")
 
 
 def read_message(incoming: Incoming, address: Address, *, deliveries: int = 1) -> BusMessage:
@@ -42,15 +48,23 @@ async def handle(
     """
     limit = _time_left(headers, timeout)
     with (
-        extract_trace(headers),
+        extract_trace({name: headers[name] for name in _TRACE if name in headers}),
         tenant_scope(message.tenant_id),
         span("bus.handle", kind="consumer", message_kind=message.kind, destination=message.name),
     ):
         if limit is None:
             return await handler(message)
-        with deadline_scope(limit):
-            async with time_limit(None, what=f"the handler of {message.name!r}"):
-                return await handler(message)
+        # Not `time_limit`: half its cost, on every message.
+        timer = asyncio.timeout(limit)
+        try:
+            with deadline_scope(limit):
+                async with timer:
+                    return await handler(message)
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            text = f"The handler of {message.name!r} took longer than the {limit:.3g} s it had."
+            raise DeadlineExceededError(text, remedy="Allow more time, or do less.") from error
 
 
 def _time_left(headers: dict[str, str], timeout: float | None) -> float | None:

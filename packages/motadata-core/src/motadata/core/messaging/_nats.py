@@ -12,6 +12,7 @@ from motadata.core.errors import ConfigurationError, MessagingError, OverloadErr
 from motadata.core.messaging._bus import DRAIN_TIMEOUT, Bus
 from motadata.core.messaging._nats_connection import Connection, NatsCredentials, translated
 from motadata.core.messaging._nats_feed import NatsFeed
+from motadata.core.messaging._nats_requests import Requests
 from motadata.core.messaging._nats_streams import JetStream, StreamLimits, check_disk_writes
 from motadata.core.messaging._transport import (
     Delivery,
@@ -61,6 +62,7 @@ class NatsTransport:
         self._publish_timeout = publish_timeout
         self._monitoring_urls = monitoring_urls
         self._jetstream = JetStream(connection, timeout=publish_timeout)
+        self._requests = Requests(connection)
 
     @property
     def durability(self) -> Durability:
@@ -73,6 +75,8 @@ class NatsTransport:
             await check_disk_writes(self._monitoring_urls)
         await self._connection.open()
         try:
+            with translated("Opening"):
+                await self._requests.open()
             await self._jetstream.ensure_streams(self._durability, self._limits)
         except BaseException:
             await self._connection.close()
@@ -96,9 +100,7 @@ class NatsTransport:
     ) -> Incoming:
         """Send and return the first reply."""
         with translated("A request"):
-            reply = await self._connection.client.request(
-                subject, data, timeout=timeout, headers=headers
-            )
+            reply = await self._requests.request(subject, data, headers, timeout=timeout)
         return Incoming(reply.subject, reply.data, reply.headers or {})
 
     async def listen(
@@ -139,7 +141,6 @@ class NatsTransport:
         A stream has no leader for some seconds after one was lost.
         """
         headers["Nats-Msg-Id"] = stored_id
-        headers["Nats-Expected-Stream"] = stream
         limit = remaining(self._publish_timeout)
         assert limit is not None
         loop = asyncio.get_running_loop()
@@ -167,9 +168,7 @@ class NatsTransport:
         self, subject: str, data: bytes, headers: dict[str, str], timeout: float
     ) -> Stored:
         with translated("Storing"):
-            reply = await self._connection.client.request(
-                subject, data, timeout=timeout, headers=headers
-            )
+            reply = await self._requests.request(subject, data, headers, timeout=timeout)
         answer = json.loads(reply.data)
         problem = answer.get("error")
         if problem is None:

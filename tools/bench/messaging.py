@@ -1,0 +1,140 @@
+"""What the message bus costs above bare nats-py, in the same run on the same server.
+
+    python tools/bench/messaging.py [--calls 2000] [--rounds 5]
+
+Both sides send a ticket of about 2 KB over two connections to one embedded server. The bus does so
+with codec, tenant, trace and deadline; nats-py sends bytes that are encoded already. Rounds
+alternate, and the best round of each side counts, so that a noisy moment falls on neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+
+from motadata.core.codec import MessagePackCodec
+from motadata.core.embedded import EmbeddedNats
+from motadata.core.messaging import NatsCredentials, NatsMessageBus, create_message_bus
+from motadata.core.protocols import BusMessage
+
+
+TICKET = {"task": "x" * 1900, "parameters": {"priority": 3, "ids": ["a", "b", "c"]}, "score": 1.5}
+PARALLEL = 64
+
+Call = Callable[[], Awaitable[object]]
+
+
+@dataclass
+class Figures:
+    """The rounds of one side."""
+
+    median: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    rate: list[float] = field(default_factory=list)
+
+    async def measure(self, call: Call, calls: int) -> None:
+        """Add a round: one after the other, then 64 at once."""
+        times = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            await call()
+            times.append(time.perf_counter() - start)
+        times.sort()
+        self.median.append(statistics.median(times) * 1e6)
+        self.late.append(times[int(len(times) * 0.99)] * 1e6)
+
+        async def worker() -> None:
+            for _ in range(calls // PARALLEL):
+                await call()
+
+        start = time.perf_counter()
+        await asyncio.gather(*(worker() for _ in range(PARALLEL)))
+        self.rate.append(calls // PARALLEL * PARALLEL / (time.perf_counter() - start))
+
+
+async def compare(title: str, ours: Call, bare: Call, *, calls: int, rounds: int) -> None:
+    """Measure both sides in turn and print them with their ratios."""
+    us, them = Figures(), Figures()
+    for call in (ours, bare):
+        await Figures().measure(call, max(PARALLEL, calls // 10))
+    for _ in range(rounds):
+        await them.measure(bare, calls)
+        await us.measure(ours, calls)
+    rows = (
+        ("p50, µs", min(us.median), min(them.median), min(them.median) / min(us.median)),
+        ("p99, µs", min(us.late), min(them.late), min(them.late) / min(us.late)),
+        ("64 at once, calls/s", max(us.rate), max(them.rate), max(us.rate) / max(them.rate)),
+    )
+    for name, mine, theirs, ratio in rows:
+        print(f"{title:<16} {name:<20} {mine:>10.0f} {theirs:>10.0f} {ratio:>8.0%}")
+
+
+async def measure(server: EmbeddedNats, calls: int, rounds: int) -> None:
+    """Compare request and reply, and publish with acknowledgement."""
+    data = MessagePackCodec().encode(TICKET)
+    token = server.token.get_secret_value()
+    credentials = NatsCredentials(token=server.token)
+    async with (
+        create_message_bus(server.url, credentials=credentials) as bus,
+        create_message_bus(server.url, credentials=credentials) as agent,
+    ):
+        asking, answering = await nats.connect(server.url, token=token), Client()
+        await answering.connect(server.url, token=token)
+        try:
+            await _serve(agent, answering)
+            stream = asking.jetstream()
+            await stream.add_stream(name="BARE", subjects=["bare.>"])
+            print(f"{'':<16} {'':<20} {'bus':>10} {'nats-py':>10} {'ratio':>8}")
+            await compare(
+                "request-reply",
+                lambda: bus.request("resolver", TICKET, sender="triage", tenant_id="acme"),
+                lambda: asking.request("bare-reply", data, timeout=5),
+                calls=calls,
+                rounds=rounds,
+            )
+            await compare(
+                "publish+ack",
+                lambda: bus.publish_event("ticket.opened", TICKET, tenant_id="acme"),
+                lambda: stream.publish("bare.ticket", data),
+                calls=calls,
+                rounds=rounds,
+            )
+        finally:
+            await asking.close()
+            await answering.close()
+
+
+async def _serve(agent: NatsMessageBus, answering: Client) -> None:
+    async def answer(message: BusMessage) -> object:
+        return message.payload
+
+    async def bare_answer(message: nats.aio.msg.Msg) -> None:
+        await message.respond(message.data)
+
+    await agent.subscribe("resolver", answer, tenant_id="acme", max_in_flight=2 * PARALLEL)
+    await answering.subscribe("bare-reply", cb=bare_answer)
+    await answering.flush()
+
+
+async def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedNats(Path(directory) / "nats") as server:
+            await measure(server, options.calls, options.rounds)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
