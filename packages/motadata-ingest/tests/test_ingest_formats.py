@@ -144,6 +144,20 @@ def test_json_list_becomes_records_with_headings():
     }
 
 
+def test_json_list_of_objects_within_an_object_becomes_records_too():
+    value = {
+        "title": "Thresholds",
+        "limits": [{"name": "Disk", "critical": 95}, {"name": "Lag", "critical": 240}],
+        "owner": "Operations",
+    }
+
+    document = read(json.dumps(value), "limits.json")
+
+    assert sections(document)["limits 2: Lag"] == "name: Lag\ncritical: 240"
+    assert document.text.startswith("title: Thresholds\n")
+    assert document.text.rstrip().endswith("owner: Operations")
+
+
 def test_json_lines_become_records():
     lines = '{"id": 1, "note": "one"}\n{"id": 2, "note": "two"}\n'
 

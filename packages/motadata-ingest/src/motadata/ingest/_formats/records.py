@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeGuard
 
 from motadata.core.errors import UnreadableFileError
 from motadata.ingest._draft import Budget, Draft, Piece
@@ -24,7 +24,8 @@ class _Members(list[tuple[str, object]]):
 def read_json(text: str, budget: Budget) -> Draft:
     """Return the values of a JSON document as readable lines.
 
-    A list at the top becomes records, each under a heading of its own.
+    A list at the top becomes records, each under a heading of its own; so does a list of objects
+    that is a member of the object at the top. What belongs together is then read together.
 
     Raises:
         UnreadableFileError: The text is no JSON, or is nested too deep.
@@ -36,7 +37,7 @@ def read_json(text: str, budget: Budget) -> Draft:
         _add_records(draft, value, budget)
     else:
         draft.title = _name(value)
-        draft.pieces.append(Piece(_lines(value, budget)))
+        _add_members(draft, value, budget)
     return draft
 
 
@@ -69,28 +70,58 @@ def _parse(text: str, *, line: int | None) -> object:
     return value
 
 
-def _add_records(draft: Draft, values: list[object], budget: Budget) -> None:
+def _add_members(draft: Draft, value: object, budget: Budget) -> None:
+    """Add an object's members in order: lists of objects as records, all others as lines."""
+    if not isinstance(value, _Members):
+        draft.pieces.append(Piece(_lines(value, budget)))
+        return
+    plain = _Members()
+    for name, item in value:
+        if not _is_table(item):
+            plain.append((name, item))
+            continue
+        if plain:
+            draft.pieces.append(Piece(_lines(plain, budget)))
+            plain = _Members()
+        _add_records(draft, item, budget, of=name[:_PATH_CHARACTERS])
+    if plain:
+        draft.pieces.append(Piece(_lines(plain, budget)))
+
+
+def _is_table(value: object) -> TypeGuard[list[object]]:
+    """Tell whether a value is a list of two objects or more."""
+    return (
+        isinstance(value, list)
+        and not isinstance(value, _Members)
+        and len(value) > 1
+        and all(isinstance(item, _Members) for item in value)
+    )
+
+
+def _add_records(draft: Draft, values: list[object], budget: Budget, *, of: str = "") -> None:
     # A section a record where they are few; many small ones share sections, in equal groups.
     size = max(1, math.ceil(len(values) / _SECTIONS))
     for at in range(0, len(values), size):
         group = values[at : at + size]
         text = "\n\n".join(_lines(value, budget) for value in group)
-        draft.pieces.append(Piece(text, heading=_heading(at + 1, group)))
-    draft.metadata["records"] = str(len(values))
+        draft.pieces.append(Piece(text, heading=_heading(at + 1, group, of)))
+    draft.metadata["records"] = str(len(values) + int(draft.metadata.get("records", "0")))
 
 
-def _heading(first: int, group: list[object]) -> str:
+def _heading(first: int, group: list[object], of: str) -> str:
     if len(group) > 1:
-        return f"Records {first} to {first + len(group) - 1}"
+        return f"{of or 'Records'} {first} to {first + len(group) - 1}"
     name = _name(group[0])
-    return f"Record {first}: {name}" if name else f"Record {first}"
+    place = f"{of or 'Record'} {first}"
+    return f"{place}: {name}" if name else place
 
 
 def _name(value: object) -> str:
     if not isinstance(value, _Members):
         return ""
     members = {name.lower(): item for name, item in value if isinstance(item, str)}
-    return next((members[name][:200] for name in _NAMES if members.get(name)), "")
+    named = (members[name][:200] for name in _NAMES if members.get(name))
+    return next(named, "")
 
 
 def _lines(value: object, budget: Budget) -> str:
