@@ -37,6 +37,16 @@ SDKError
 ├── CacheError
 ├── MessagingError
 ├── CodecError
+├── SecretError
+│   ├── SecretNotFoundError
+│   ├── SecretUnreadableError
+│   └── KeyManagementError
+├── PromptError
+│   ├── PromptNotFoundError
+│   ├── PromptTemplateError
+│   ├── PromptVariableError
+│   ├── PromptLimitError
+│   └── ContextWindowError
 ├── MLError
 └── AccessError
     ├── AuthenticationError
@@ -342,6 +352,87 @@ class CodecError(SDKError):
 
     code = "codec_error"
     component = "codec"
+
+
+class SecretError(SDKError):
+    """A secret cannot be stored as it was given; base of what the secret store raises."""
+
+    code = "secret_error"
+    component = "security"
+
+
+class SecretNotFoundError(SecretError):
+    """The tenant has no secret of that name."""
+
+    code = "secret_not_found"
+
+
+class SecretUnreadableError(SecretError):
+    """A stored secret does not decrypt: its master key is gone, or the row was tampered with."""
+
+    code = "secret_unreadable"
+
+
+class KeyManagementError(SecretError):
+    """The key management failed or did not answer in time."""
+
+    code = "key_management_error"
+    default_retryable = True
+
+
+class PromptError(SDKError):
+    """Base of what prompts, their variants and context windows raise."""
+
+    code = "prompt_error"
+    component = "prompts"
+
+
+class PromptNotFoundError(PromptError):
+    """There is no template of that name, or not in that version."""
+
+    code = "prompt_not_found"
+
+
+class PromptTemplateError(PromptError):
+    """A template is malformed, uses what templates may not, or contradicts its stored version."""
+
+    code = "prompt_template_error"
+
+
+class PromptVariableError(PromptError):
+    """Variables are missing, unknown or of a kind that no template can show.
+
+    Args:
+        missing: Required variables that were not given.
+        unknown: Given variables that the template does not have.
+    """
+
+    code = "prompt_variable_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: tuple[str, ...] = (),
+        unknown: tuple[str, ...] = (),
+        remedy: str | None = None,
+        tenant_id: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, tenant_id=tenant_id)
+        self.missing = missing
+        self.unknown = unknown
+
+
+class PromptLimitError(PromptError):
+    """Rendering would take more time or space than a prompt is worth."""
+
+    code = "prompt_limit_exceeded"
+
+
+class ContextWindowError(PromptError):
+    """What must be in the context window does not fit into its budget."""
+
+    code = "context_window_exceeded"
 
 
 class MLError(SDKError):
