@@ -20,10 +20,12 @@ class Flight:
     Attributes:
         task: The computation.
         waiters: How many callers wait for it.
+        tags: What its result will carry.
         valid: Whether what it returns may still be stored; an invalidation meanwhile forbids it.
     """
 
     task: asyncio.Task[object]
+    tags: tuple[str, ...] = ()
     waiters: int = 0
     valid: bool = True
 
@@ -40,6 +42,8 @@ class Flights:
         key: CacheKey,
         compute: Callable[[], Awaitable[object]],
         store: Callable[[object], None],
+        *,
+        tags: tuple[str, ...] = (),
     ) -> object:
         """Return what the computation of `key` returns, starting it when none is under way.
 
@@ -50,7 +54,7 @@ class Flights:
         with self._lock:
             flight = self._flights.get(key, {}).get(loop)
             if flight is None:
-                flight = Flight(loop.create_task(_run(compute)))
+                flight = Flight(loop.create_task(_run(compute)), tags)
                 self._flights.setdefault(key, {})[loop] = flight
                 started = flight
                 flight.task.add_done_callback(lambda _: self._land(key, loop, started, store))
@@ -80,6 +84,18 @@ class Flights:
         """Keep what is being computed for matching keys from being stored or joined any more."""
         with self._lock:
             for key in [key for key in self._flights if matches(key)]:
+                for flight in self._flights.pop(key).values():
+                    flight.valid = False
+
+    def invalidate_tag(self, tenant: str, tag: str) -> None:
+        """Like `invalidate`, for what one tenant computes that will carry a tag."""
+        with self._lock:
+            tagged = [
+                key
+                for key, flights in self._flights.items()
+                if key.tenant == tenant and any(tag in flight.tags for flight in flights.values())
+            ]
+            for key in tagged:
                 for flight in self._flights.pop(key).values():
                     flight.valid = False
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from motadata.core.errors import CacheError
 from motadata.core.tenancy import Identifier, TenantId
 
+
+MOST_TAGS: Final = 64
+"""How many tags one value may carry."""
 
 # No control characters, and no lone surrogates, which have no UTF-8 form.
 _KEY: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,512}")
@@ -58,6 +62,24 @@ def check_text(text: object, noun: str) -> None:
         message = f"The cache {noun} {shown} is not valid."
         remedy = "Use 1 to 512 characters without control characters; hash what is longer."
         raise CacheError(message, remedy=remedy)
+
+
+def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Check the tags of one value, and leave out repeated ones.
+
+    Raises:
+        CacheError: They are one text, more than 64, or one of them breaks the rule of keys.
+    """
+    if isinstance(tags, str | bytes):
+        message = f"The cache tags are one text of {len(tags)} characters."
+        raise CacheError(message, remedy="Pass a list of tags.")
+    checked = tuple(dict.fromkeys(tags))
+    for tag in checked:
+        check_text(tag, "tag")
+    if len(checked) > MOST_TAGS:
+        message = f"A cached value carries {len(checked)} tags; at most {MOST_TAGS} are allowed."
+        raise CacheError(message, remedy="Tag it with something that they have in common.")
+    return checked
 
 
 def check_ttl(ttl: object) -> None:

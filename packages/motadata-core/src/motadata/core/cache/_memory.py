@@ -10,7 +10,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from motadata.core.cache._flights import Flights
-from motadata.core.cache._key import CacheKey, cache_key, check_ttl, compile_glob
+from motadata.core.cache._key import (
+    CacheKey,
+    cache_key,
+    check_tags,
+    check_text,
+    check_ttl,
+    compile_glob,
+)
 from motadata.core.cache._store import CacheStatistics, Store
 from motadata.core.cache._values import snapshot, weigh
 from motadata.core.errors import ConfigurationError
@@ -83,15 +90,18 @@ class MemoryCache:
         value: object,
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> None:
         """Store `value` for `ttl` seconds; None takes the cache's default.
 
         Raises:
-            CacheError: The key breaks its rule, the TTL is not positive, or the value is not plain.
+            CacheError: The key or a tag breaks its rule, the TTL is not positive, or the value is
+                not plain.
         """
-        self._put(cache_key(resolve_tenant(tenant_id), namespace, key), value, ttl)
+        place = cache_key(resolve_tenant(tenant_id), namespace, key)
+        self._put(place, value, ttl, check_tags(tags) if tags else ())
 
     async def delete(
         self, key: str, *, namespace: str = "default", tenant_id: str | None = None
@@ -129,6 +139,7 @@ class MemoryCache:
         compute: Callable[[], Awaitable[object]],
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> object:
@@ -147,7 +158,9 @@ class MemoryCache:
         if ttl is not None:
             check_ttl(ttl)
         place = cache_key(tenant, namespace, key)
-        return await self._flights.join(place, compute, partial(self._keep, place, ttl=ttl))
+        checked = check_tags(tags)
+        keep = partial(self._keep, place, ttl=ttl, tags=checked)
+        return await self._flights.join(place, compute, keep, tags=checked)
 
     async def invalidate_pattern(
         self, pattern: str, *, namespace: str = "default", tenant_id: str | None = None
@@ -166,6 +179,17 @@ class MemoryCache:
                 await asyncio.sleep(0)
         return gone
 
+    async def invalidate_tag(self, tag: str, *, tenant_id: str | None = None) -> None:
+        """Forget every value of the tenant that carries the tag, in one step.
+
+        Raises:
+            CacheError: The tag breaks its rule.
+        """
+        tenant = str(resolve_tenant(tenant_id))
+        check_text(tag, "tag")
+        self._flights.invalidate_tag(tenant, tag)
+        self._store.drop_tag(tenant, tag)
+
     async def invalidate_tenant(self, *, tenant_id: str | None = None) -> None:
         """Forget everything of the tenant, in one step."""
         tenant = str(resolve_tenant(tenant_id))
@@ -180,20 +204,24 @@ class MemoryCache:
         """Return what it did since it was made, and what it holds."""
         return self._store.statistics()
 
-    def _put(self, place: CacheKey, value: object, ttl: float | None) -> None:
+    def _put(
+        self, place: CacheKey, value: object, ttl: float | None, tags: tuple[str, ...] = ()
+    ) -> None:
         if ttl is not None:
             check_ttl(ttl)
         kept = snapshot(value)
         self._flights.invalidate_key(place)
-        self._keep(place, kept, ttl=ttl)
+        self._keep(place, kept, ttl=ttl, tags=tags)
 
-    def _keep(self, place: CacheKey, value: object, *, ttl: float | None) -> None:
+    def _keep(
+        self, place: CacheKey, value: object, *, ttl: float | None, tags: tuple[str, ...]
+    ) -> None:
         if value is None:
             self._store.pop(place)
             return
         seconds = self._default_ttl if ttl is None else ttl
         size = weigh(value) if self._weighs else 0
-        self._store.put(place, value, ttl=seconds, size=size)
+        self._store.put(place, value, ttl=seconds, size=size, tags=tags)
 
 
 def create_memory_cache(

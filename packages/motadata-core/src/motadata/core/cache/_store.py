@@ -35,19 +35,33 @@ class CacheStatistics(Record):
     tenants: int
 
 
-Entry = tuple[object, float, int]
-"""A value, when it expires on the store's clock, and about how many bytes it takes."""
+Entry = tuple[object, float, int, tuple[str, ...]]
+"""A value, when it expires on the store's clock, about how many bytes it takes, and its tags."""
 
 
 class Shelf:
     """What one tenant holds, the least recently used first."""
 
-    __slots__ = ("entries", "rank", "size")
+    __slots__ = ("entries", "rank", "size", "tagged")
 
     def __init__(self) -> None:
         self.entries: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self.tagged: dict[str, set[tuple[str, str]]] = {}
         self.size = 0
         self.rank = 0
+
+    def tag(self, place: tuple[str, str], tags: tuple[str, ...]) -> None:
+        """Note which tags the entry at a place carries."""
+        for tag in tags:
+            self.tagged.setdefault(tag, set()).add(place)
+
+    def untag(self, place: tuple[str, str], tags: tuple[str, ...]) -> None:
+        """Forget which tags an entry carried that is gone."""
+        for tag in tags:
+            places = self.tagged[tag]
+            places.discard(place)
+            if not places:
+                del self.tagged[tag]
 
 
 class Store:
@@ -91,7 +105,9 @@ class Store:
         self._hits += 1
         return entry[0]
 
-    def put(self, key: CacheKey, value: object, *, ttl: float, size: int) -> None:
+    def put(
+        self, key: CacheKey, value: object, *, ttl: float, size: int, tags: tuple[str, ...] = ()
+    ) -> None:
         """Store a value and make room for it; one that is larger than all the room is not kept."""
         tenant, place = key.tenant, (key.namespace, key.key)
         with self._lock:
@@ -104,7 +120,8 @@ class Store:
             shelf = self._shelves.get(tenant)
             if shelf is None:
                 shelf = self._shelves[tenant] = Shelf()
-            shelf.entries[place] = (value, self._clock() + ttl, size)
+            shelf.entries[place] = (value, self._clock() + ttl, size, tags)
+            shelf.tag(place, tags)
             self._count(tenant, shelf, entries=1, size=size)
             while self._is_full():
                 self._evict(tenant)
@@ -124,6 +141,13 @@ class Store:
             shelf = self._shelves.get(tenant)
             places = () if shelf is None else tuple(shelf.entries)
         return [key for space, key in places if space == namespace]
+
+    def drop_tag(self, tenant: str, tag: str) -> None:
+        """Forget everything of a tenant that carries a tag, in one step."""
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            for place in tuple(shelf.tagged.get(tag, ())) if shelf is not None else ():
+                self._remove(tenant, self._shelves[tenant], place)
 
     def drop_tenant(self, tenant: str) -> None:
         """Forget everything of a tenant, in one step."""
@@ -165,7 +189,8 @@ class Store:
             del rank[victim]
             rank[victim] = None
         shelf = self._shelves[victim]
-        _, entry = shelf.entries.popitem(last=False)
+        place, entry = shelf.entries.popitem(last=False)
+        shelf.untag(place, entry[3])
         self._count(victim, shelf, entries=-1, size=-entry[2])
         self._evictions += 1
 
@@ -190,6 +215,7 @@ class Store:
 
     def _remove(self, tenant: str, shelf: Shelf, place: tuple[str, str]) -> Entry:
         entry = shelf.entries.pop(place)
+        shelf.untag(place, entry[3])
         self._count(tenant, shelf, entries=-1, size=-entry[2])
         return entry
 

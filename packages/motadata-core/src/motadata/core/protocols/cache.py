@@ -16,12 +16,17 @@ class Cache(Protocol):
     under another tenant, namespace or key than the one it was set under. Keys are 1 to 512
     characters without control characters; namespaces are identifiers.
 
+    A tag names what a value was made from, such as a document, in the form of a key. Tags belong to
+    the tenant, not to a namespace: `invalidate_tag` forgets every value that carries one, wherever
+    it is.
+
     Every method takes `tenant_id`; None means the tenant of the scope.
 
     Raises:
         TenantRequiredError: No tenant is given and none is in scope.
         InvalidIdentifierError: The tenant or the namespace breaks the grammar.
-        CacheError: The key breaks its rule, or the TTL is not positive.
+        CacheError: The key or a tag breaks its rule, the TTL is not positive, or the cache's server
+            cannot be reached and nothing stands in for it.
     """
 
     async def get(
@@ -36,10 +41,14 @@ class Cache(Protocol):
         value: object,
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> None:
-        """Store `value` for `ttl` seconds; None takes the cache's default."""
+        """Store `value` for `ttl` seconds; None takes the cache's default.
+
+        The tags replace those that a value under the key had before.
+        """
         ...
 
     async def delete(
@@ -71,6 +80,7 @@ class Cache(Protocol):
         compute: Callable[[], Awaitable[object]],
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> object:
@@ -87,6 +97,10 @@ class Cache(Protocol):
         self, pattern: str, *, namespace: str = "default", tenant_id: str | None = None
     ) -> int:
         """Forget the keys of one namespace that match a glob (`*`, `?`); return how many went."""
+        ...
+
+    async def invalidate_tag(self, tag: str, *, tenant_id: str | None = None) -> None:
+        """Forget every value of the tenant that carries the tag, in one step."""
         ...
 
     async def invalidate_tenant(self, *, tenant_id: str | None = None) -> None:

@@ -149,6 +149,7 @@ class CacheConformance:
             lambda: cache.set_many({"key": 1}),
             lambda: cache.get_or_compute("key", _one),
             lambda: cache.invalidate_pattern("*"),
+            lambda: cache.invalidate_tag("tag"),
             cache.invalidate_tenant,
         )
         for call in calls:
@@ -248,6 +249,58 @@ class CacheConformance:
 
         assert await cache.get("key", tenant_id="acme") == "new"
 
+    async def test_tag_takes_what_carries_it_in_every_namespace_of_one_tenant(
+        self, cache: Cache
+    ) -> None:
+        await cache.set("a", 1, tags=["doc:1", "doc:2"], tenant_id="acme")
+        await cache.set("b", 2, tags=["doc:1"], namespace="other", tenant_id="acme")
+        await cache.set("c", 3, tags=["doc:2"], tenant_id="acme")
+        await cache.set("d", 4, tenant_id="acme")
+        await cache.set("a", 5, tags=["doc:1"], tenant_id="globex")
+
+        await cache.invalidate_tag("doc:1", tenant_id="acme")
+
+        assert await cache.get_many(["a", "c", "d"], tenant_id="acme") == {"c": 3, "d": 4}
+        assert await cache.get("b", namespace="other", tenant_id="acme") is None
+        assert await cache.get("a", tenant_id="globex") == 5
+        assert await cache.delete("a", tenant_id="acme") is False
+
+    async def test_only_the_tags_of_the_last_value_count(self, cache: Cache) -> None:
+        await cache.set("key", 1, tags=["old"], tenant_id="acme")
+        await cache.set("key", 2, tags=["new"], tenant_id="acme")
+
+        await cache.invalidate_tag("old", tenant_id="acme")
+        assert await cache.get("key", tenant_id="acme") == 2
+        await cache.invalidate_tag("new", tenant_id="acme")
+        assert await cache.get("key", tenant_id="acme") is None
+
+    async def test_what_is_stored_after_its_tag_was_invalidated_stays(self, cache: Cache) -> None:
+        await cache.set("key", 1, tags=["doc"], tenant_id="acme")
+        await cache.invalidate_tag("doc", tenant_id="acme")
+        await cache.set("key", 2, tags=["doc"], tenant_id="acme")
+
+        assert await cache.get("key", tenant_id="acme") == 2
+
+    async def test_computed_value_carries_its_tags(self, cache: Cache) -> None:
+        await cache.get_or_compute("key", _one, tags=["doc"], tenant_id="acme")
+        assert await cache.get_or_compute("key", _fail, tags=["doc"], tenant_id="acme") == 1
+        await cache.invalidate_tag("doc", tenant_id="acme")
+
+        assert await cache.get("key", tenant_id="acme") is None
+
+    @pytest.mark.parametrize("tag", ["", "a\nb", "x" * 513])
+    async def test_malformed_tag_is_an_error(self, cache: Cache, tag: str) -> None:
+        with pytest.raises(CacheError):
+            await cache.set("key", 1, tags=[tag], tenant_id="acme")
+        with pytest.raises(CacheError):
+            await cache.get_or_compute("key", _one, tags=[tag], tenant_id="acme")
+        with pytest.raises(CacheError):
+            await cache.invalidate_tag(tag, tenant_id="acme")
+
+    async def test_tags_given_as_one_text_are_an_error(self, cache: Cache) -> None:
+        with pytest.raises(CacheError):
+            await cache.set("key", 1, tags="document", tenant_id="acme")
+
     async def test_computed_value_is_stored(self, cache: Cache) -> None:
         first = await cache.get_or_compute("key", _one, tenant_id="acme")
         second = await cache.get_or_compute("key", _fail, tenant_id="acme")
@@ -329,9 +382,10 @@ class CacheConformance:
             await first
 
     async def test_computation_is_cancelled_when_nobody_waits_any_more(self, cache: Cache) -> None:
-        ended = asyncio.Event()
+        started, ended = asyncio.Event(), asyncio.Event()
 
         async def compute() -> object:
+            started.set()
             try:
                 return await asyncio.Event().wait()
             finally:
@@ -341,6 +395,7 @@ class CacheConformance:
             asyncio.create_task(cache.get_or_compute("key", compute, tenant_id="acme"))
             for _ in range(3)
         ]
+        await started.wait()
         await _turns()
         for task in waiting:
             task.cancel()
@@ -349,23 +404,28 @@ class CacheConformance:
         assert ended.is_set()
         assert await cache.get_or_compute("key", _one, tenant_id="acme") == 1
 
-    @pytest.mark.parametrize("how", ["delete", "pattern", "tenant", "set"])
+    @pytest.mark.parametrize("how", ["delete", "pattern", "tag", "tenant", "set"])
     async def test_value_that_was_overtaken_while_computed_is_not_stored(
         self, cache: Cache, how: str
     ) -> None:
-        gate = asyncio.Event()
+        started, gate = asyncio.Event(), asyncio.Event()
 
         async def compute() -> object:
+            started.set()
             await gate.wait()
             return "stale"
 
-        waiting = asyncio.create_task(cache.get_or_compute("key", compute, tenant_id="acme"))
-        await _turns()
+        waiting = asyncio.create_task(
+            cache.get_or_compute("key", compute, tags=["doc"], tenant_id="acme")
+        )
+        await started.wait()
         match how:
             case "delete":
                 await cache.delete("key", tenant_id="acme")
             case "pattern":
                 await cache.invalidate_pattern("k*", tenant_id="acme")
+            case "tag":
+                await cache.invalidate_tag("doc", tenant_id="acme")
             case "tenant":
                 await cache.invalidate_tenant(tenant_id="acme")
             case _:
