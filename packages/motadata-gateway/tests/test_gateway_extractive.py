@@ -179,7 +179,23 @@ def quoted(answer: str) -> list[tuple[str, int]]:
     return found
 
 
-PARTS = ["The VPN token is reset.", "## Reset", "- token of the VPN", "  more", "1. reset it", "```", "| token | VPN |", "|---|---|", "key: VPN token", "A title", "e.g. this. And", "run:", "`reset vpn`", "[1]", "Reset the token"]
+PARTS = [
+    "The VPN token is reset.",
+    "## Reset",
+    "- token of the VPN",
+    "  more",
+    "1. reset it",
+    "```",
+    "| token | VPN |",
+    "|---|---|",
+    "key: VPN token",
+    "A title",
+    "e.g. this. And",
+    "run:",
+    "`reset vpn`",
+    "[1]",
+    "Reset the token",
+]
 ODD_PARTS = ["", " ", "\n", "\t", "\u00a0", "x" * 900, "\u9577\u3044\u6587\u3002VPN\uff01"]
 TEXTS = st.lists(st.sampled_from(PARTS + ODD_PARTS), max_size=30).map("\n".join)
 

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _CLOSE_TIMEOUT: Final = 5.0
 
 
+class _Never(int):
+    """Zero that counts as true: litellm's embedding reads `max_retries or 2`."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_NEVER: Final = _Never(0)
+
+
 class LiteLLMProvider:
     """Serves the models of one of litellm's providers.
 
@@ -83,6 +93,7 @@ class LiteLLMProvider:
                     text = collector.text_of(part)
                     if text:
                         yield CompletionChunk(text)
+                collector.ended(complete=_has_reason(response))
             finally:
                 await _close(response)
         answer = _with_cost(litellm, collector.completion())
@@ -115,13 +126,17 @@ class LiteLLMProvider:
 
     def _chat(self, request: ChatRequest, *, stream: bool) -> dict[str, object]:
         arguments = _wire.chat_arguments(request) | self._access()
+        if request.tools:
+            # Otherwise litellm imports the package `mcp`, which it does not depend on, to look for
+            # tools of its own proxy among ours.
+            arguments["_skip_mcp_handler"] = True
         if stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         return arguments
 
     def _access(self) -> dict[str, object]:
         """Return key, address, and the word that nothing is tried twice."""
-        access: dict[str, object] = {"num_retries": 0, "max_retries": 0}
+        access: dict[str, object] = {"num_retries": 0, "max_retries": _NEVER}
         if self._api_key is not None:
             access["api_key"] = self._api_key.get_secret_value()
         if self._base_url is not None:
@@ -133,6 +148,13 @@ def _with_cost(litellm: ModuleType, answer: Completion) -> Completion:
     usage = answer.usage
     cost = cost_of(litellm, answer.model, usage)
     return replace(answer, usage=Usage(usage.input_tokens, usage.output_tokens, cost))
+
+
+def _has_reason(response: object) -> bool:
+    """Tell whether the provider said why its stream ended; litellm makes up `stop` if not."""
+    reasons = ("received_finish_reason", "intermittent_finish_reason")
+    known = [getattr(response, name) for name in reasons if hasattr(response, name)]
+    return not known or any(reason is not None for reason in known)
 
 
 async def _close(response: object) -> None:

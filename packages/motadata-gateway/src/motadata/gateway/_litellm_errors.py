@@ -49,6 +49,9 @@ def as_sdk_error(error: Exception, model: str) -> GatewayError | ConfigurationEr
         error: Anything that litellm or the libraries below it raised.
         model: Full name of the model that was asked.
     """
+    # litellm wraps what breaks a stream that has begun.
+    original = getattr(error, "original_exception", None)
+    error = original if isinstance(original, Exception) else error
     kind = type(error).__name__
     status = _status(error)
     kinds = {cls.__name__ for cls in type(error).__mro__}

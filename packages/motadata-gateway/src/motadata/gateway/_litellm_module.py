@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from decimal import Decimal
@@ -16,6 +17,7 @@ from motadata.core.errors import ConfigurationError
 from motadata.core.models import Usage
 
 
+_TALKATIVE: Final = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "openai")
 _PLANTED: Final = "litellm_init.pth"
 _PRICE_DIGITS: Final = 12
 
@@ -72,6 +74,11 @@ def _load() -> ModuleType:
         message = "litellm, which reaches the providers, cannot be imported."
         remedy = "Reinstall it with: pip install --force-reinstall motadata-gateway"
         raise ConfigurationError(message, remedy=remedy) from error
+    # At DEBUG these loggers write prompts; who wants that sets their level, not that of all logs.
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
     # The one setting of litellm that is changed: it would print advice on standard output.
     litellm.suppress_debug_info = True  # type: ignore[attr-defined]  # set on a module
     return litellm

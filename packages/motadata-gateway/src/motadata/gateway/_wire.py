@@ -160,6 +160,7 @@ class StreamCollector:
         self._calls: dict[int, ToolCall] = {}
         self._usage: _Usage | None = None
         self._finish: str | None = None
+        self._complete = True
 
     def text_of(self, part: object) -> str:
         """Take in one part and return its text, which may be empty.
@@ -181,6 +182,10 @@ class StreamCollector:
         self._text.append(text)
         return text
 
+    def ended(self, *, complete: bool) -> None:
+        """Note that no more parts come, and whether that was the provider's word."""
+        self._complete = complete
+
     def completion(self) -> Completion:
         """Return the whole answer.
 
@@ -188,7 +193,7 @@ class StreamCollector:
             ProviderError: The stream ended before the answer did.
         """
         model = self._request.model
-        if self._finish is None:
+        if self._finish is None or not self._complete:
             message = f"The stream of the model {model!r} ended before the answer did."
             raise ProviderError(message, remedy="Try again.", retryable=True)
         text = "".join(self._text)
