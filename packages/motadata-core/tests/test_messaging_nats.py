@@ -500,3 +500,15 @@ async def test_nkey_and_credentials_file_sign_in(tmp_path: Path):
         right = NatsCredentials(nkey_seed=SecretStr(seed.decode()))
         async with create_message_bus(f"nats://127.0.0.1:{port}", credentials=right) as bus:
             assert (await bus.health()).status == "ok"
+
+
+async def test_forged_dead_letter_shows_as_the_tenants_own_and_breaks_nothing(
+    bus: NatsMessageBus, embedded_nats: EmbeddedNats, name: str
+):
+    async with foreign_client(embedded_nats) as client:
+        for subject in ("sdk.workflow.flow.globex", "nonsense"):
+            headers = {"motadata-dead-subject": subject, "motadata-dead-deliveries": "many"}
+            await client.jetstream().publish(f"sdk.dead_letters.{name}.acme", b"?", headers=headers)
+    letters = await bus.dead_letters(name, tenant_id="acme")
+    assert [letter.message.tenant_id for letter in letters] == ["acme", "acme"]
+    assert [letter.message.payload for letter in letters] == [None, None]

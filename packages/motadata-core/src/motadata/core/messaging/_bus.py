@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -405,10 +406,20 @@ def _check_options(options: ConsumerOptions) -> None:
 
 
 def _read_dead_letter(sequence: int, incoming: Incoming) -> DeadLetter:
+    """Read what `_keep_dead_letter` wrote, as far as it is there.
+
+    The tenant is that of the dead letter's own subject, whatever the rest says.
+    """
     headers = incoming.headers
-    address = subjects.parse_subject(headers.get(envelope.DEAD_SUBJECT, incoming.subject))
+    own = subjects.parse_subject(incoming.subject)
+    try:
+        address = subjects.parse_subject(headers.get(envelope.DEAD_SUBJECT, incoming.subject))
+    except MessagingError:
+        address = own
+    address = replace(address, tenant=own.tenant)
+    count = headers.get(envelope.DEAD_DELIVERIES, "")
+    deliveries = int(count) if count.isdecimal() else 1
     original = {**headers, envelope.STORED_ID: headers.get(envelope.DEAD_ID, "")}
-    deliveries = int(headers.get(envelope.DEAD_DELIVERIES, "1"))
     try:
         message = read_message(
             Incoming(incoming.subject, incoming.data, original), address, deliveries=deliveries

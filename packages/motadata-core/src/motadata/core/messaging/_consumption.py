@@ -14,6 +14,7 @@ from motadata.core.messaging._envelope import KEY, RefusedError, check_headers
 from motadata.core.messaging._handling import handle, read_message
 from motadata.core.messaging._statistics import Counters
 from motadata.core.messaging._subject import Address, parse_subject
+from motadata.core.messaging._tasks import finish
 from motadata.core.messaging._transport import Delivery, Feed
 from motadata.core.observability import get_logger
 from motadata.core.protocols import BusMessage, ConsumerOptions, Handler
@@ -79,16 +80,15 @@ class Consumption:
         Those that are not within the drain timeout are cancelled and handed out again elsewhere.
         """
         self._stopping.set()
-        if self._feed is not None:
-            await self._feed.stop()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=self._drain_timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        if self._signs is not None:
-            self._signs.cancel()
-            await asyncio.gather(self._signs, return_exceptions=True)
+        try:
+            if self._feed is not None:
+                await self._feed.stop()
+        finally:
+            try:
+                await finish(self._tasks, self._drain_timeout)
+            finally:
+                if self._signs is not None:
+                    self._signs.cancel()
         for delivery in list(self._held.values()):
             await self._again(delivery, 0.0)
 

@@ -18,6 +18,7 @@ from motadata.core.messaging._envelope import (
 from motadata.core.messaging._handling import handle, read_message
 from motadata.core.messaging._statistics import Counters
 from motadata.core.messaging._subject import Address, parse_subject
+from motadata.core.messaging._tasks import finish
 from motadata.core.messaging._transport import INBOX, Incoming, Listener, Transport
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Codec, Handler
@@ -86,11 +87,7 @@ class AgentListener:
         """Listen no more and return when the messages in hand are handled, or given up in time."""
         if self.listener is not None:
             await self.listener.stop()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=self._drain_timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await finish(self._tasks, self._drain_timeout)
 
     async def _has_place(self, incoming: Incoming) -> bool:
         if len(self._tasks) < self._max_in_flight:
@@ -106,8 +103,11 @@ class AgentListener:
                 return False
             return True
         self._counters.overloaded += 1
-        error = OverloadError("It handles as many messages as it may already.")
-        await self._reply(incoming, None, error=error)
+        refusal = OverloadError("It handles as many messages as it may already.")
+        try:
+            await self._reply(incoming, None, error=refusal)
+        except SDKError as error:
+            _log.warning("reply_failed", error=error)
         return False
 
     def dropped(self) -> None:

@@ -636,6 +636,34 @@ class MessageBusConformance:
         with pytest.raises(MessagingError):
             await bus.request(name, 1, sender="triage", tenant_id="acme")
 
+    async def test_closing_that_is_cancelled_leaves_no_handler_behind(
+        self, open_bus: OpenBus, bus: MessageBus, name: str
+    ) -> None:
+        started, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def stuck(_: BusMessage) -> None:
+            started.set()
+            try:
+                await asyncio.sleep(10 * WAIT)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+        async def live() -> None:
+            async with open_bus() as process:
+                await process.work(name, stuck, tenant_id="acme")
+                await bus.submit_work(name, 1, tenant_id="acme")
+                await started.wait()
+
+        life = asyncio.create_task(live())
+        async with asyncio.timeout(WAIT):
+            await started.wait()
+            await asyncio.sleep(_SOON)
+            assert not life.done()
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
+            await cancelled.wait()
+
     async def test_closed_bus_refuses(self, open_bus: OpenBus, name: str) -> None:
         async with open_bus() as process:
             pass
