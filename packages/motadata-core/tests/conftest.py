@@ -10,3 +10,5 @@ if find_spec("asyncpg") is None:
     collect_ignore_glob += ["test_database*.py", "test_migrations*.py", "test_embedded*.py"]
 if find_spec("nats") is None:
     collect_ignore_glob += ["test_messaging*.py", "test_embedded_nats*.py"]
+if find_spec("redis") is None:
+    collect_ignore_glob += ["test_redis*.py", "test_embedded_redis*.py"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from motadata.core.embedded._credentials import ADMINISTRATOR, OWNER, RUNTIME
 from motadata.core.embedded._nats import EmbeddedNats, EmbeddedNatsCluster
 from motadata.core.embedded._postgres import EmbeddedPostgres
+from motadata.core.embedded._valkey import EmbeddedRedis, EmbeddedRedisCluster
 
 
 __all__ = [
@@ -22,4 +23,6 @@ __all__ = [
     "EmbeddedNats",
     "EmbeddedNatsCluster",
     "EmbeddedPostgres",
+    "EmbeddedRedis",
+    "EmbeddedRedisCluster",
 ]

@@ -33,6 +33,10 @@ from motadata.core.testing._openai_fixtures import (  # noqa: E402 - as above
     openai_server,
     openai_server_process,
 )
+from motadata.core.testing._redis_fixtures import (  # noqa: E402 - as above
+    embedded_redis,
+    embedded_redis_cluster,
+)
 
 
 __all__ = [
@@ -42,6 +46,8 @@ __all__ = [
     "embedded_nats",
     "embedded_nats_cluster",
     "embedded_postgres",
+    "embedded_redis",
+    "embedded_redis_cluster",
     "migration_packages",
     "openai_server",
     "openai_server_process",
