@@ -193,7 +193,9 @@ async def main() -> None:
     script = Script()
 
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
-        await Connection(script, reader, writer).serve()
+        # Cancelled only when the process ends, which is nothing to report.
+        with contextlib.suppress(asyncio.CancelledError):
+            await Connection(script, reader, writer).serve()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     sys.stdout.write(f"{READY}{server.sockets[0].getsockname()[1]}\n")
