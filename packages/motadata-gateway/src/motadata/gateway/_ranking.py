@@ -22,7 +22,7 @@ from motadata.gateway._words import content_stems
 
 MEANING_SHARE: Final = 0.6
 _CONTEXT_WEIGHT: Final = 0.5
-_EMBEDDED: Final = 10
+_EMBEDDED: Final = 16
 """How many units are compared by meaning: what an embedding costs is what an answer costs."""
 
 _EMBEDDED_CHARACTERS: Final = 180
