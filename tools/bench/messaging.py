@@ -3,8 +3,8 @@
     python tools/bench/messaging.py [--calls 2000] [--rounds 5]
 
 Both sides send a ticket of about 2 KB over two connections to one embedded server. The bus does so
-with codec, tenant, trace and deadline; nats-py sends bytes that are encoded already. Rounds
-alternate, and the best round of each side counts, so that a noisy moment falls on neither.
+with codec, tenant, trace and deadline; nats-py sends bytes that are encoded already. The sides
+take turns every hundred calls, so that a noisy moment falls on both; medians count.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from motadata.core.codec import MessagePackCodec
 from motadata.core.embedded import EmbeddedNats
@@ -29,28 +30,27 @@ from motadata.core.protocols import BusMessage
 
 TICKET = {"task": "x" * 1900, "parameters": {"priority": 3, "ids": ["a", "b", "c"]}, "score": 1.5}
 PARALLEL = 64
+BLOCK = 100
 
 Call = Callable[[], Awaitable[object]]
 
 
 @dataclass
 class Figures:
-    """The rounds of one side."""
+    """What one side took."""
 
-    median: list[float] = field(default_factory=list)
-    late: list[float] = field(default_factory=list)
-    rate: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
 
-    async def measure(self, call: Call, calls: int) -> None:
-        """Add a round: one after the other, then 64 at once."""
-        times = []
-        for _ in range(calls):
+    async def one_by_one(self, call: Call) -> None:
+        """Add the times of a block of calls, one after the other."""
+        for _ in range(BLOCK):
             start = time.perf_counter()
             await call()
-            times.append(time.perf_counter() - start)
-        times.sort()
-        self.median.append(statistics.median(times) * 1e6)
-        self.late.append(times[int(len(times) * 0.99)] * 1e6)
+            self.times.append((time.perf_counter() - start) * 1e6)
+
+    async def at_once(self, call: Call, calls: int) -> None:
+        """Add the rate of 64 callers."""
 
         async def worker() -> None:
             for _ in range(calls // PARALLEL):
@@ -58,24 +58,34 @@ class Figures:
 
         start = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(PARALLEL)))
-        self.rate.append(calls // PARALLEL * PARALLEL / (time.perf_counter() - start))
+        self.rates.append(calls // PARALLEL * PARALLEL / (time.perf_counter() - start))
 
 
 async def compare(title: str, ours: Call, bare: Call, *, calls: int, rounds: int) -> None:
     """Measure both sides in turn and print them with their ratios."""
     us, them = Figures(), Figures()
     for call in (ours, bare):
-        await Figures().measure(call, max(PARALLEL, calls // 10))
+        await Figures().at_once(call, calls)
     for _ in range(rounds):
-        await them.measure(bare, calls)
-        await us.measure(ours, calls)
-    rows = (
-        ("p50, µs", min(us.median), min(them.median), min(them.median) / min(us.median)),
-        ("p99, µs", min(us.late), min(them.late), min(them.late) / min(us.late)),
-        ("64 at once, calls/s", max(us.rate), max(them.rate), max(us.rate) / max(them.rate)),
-    )
-    for name, mine, theirs, ratio in rows:
-        print(f"{title:<16} {name:<20} {mine:>10.0f} {theirs:>10.0f} {ratio:>8.0%}")
+        for _ in range(max(1, calls // BLOCK)):
+            await them.one_by_one(bare)
+            await us.one_by_one(ours)
+        await them.at_once(bare, calls)
+        await us.at_once(ours, calls)
+    mine, theirs = statistics.median(us.times), statistics.median(them.times)
+    _print(title, "p50, µs", mine, theirs, theirs / mine)
+    mine, theirs = _late(us.times), _late(them.times)
+    _print(title, "p99, µs", mine, theirs, theirs / mine)
+    mine, theirs = statistics.median(us.rates), statistics.median(them.rates)
+    _print(title, "64 at once, calls/s", mine, theirs, mine / theirs)
+
+
+def _late(times: list[float]) -> float:
+    return sorted(times)[int(len(times) * 0.99)]
+
+
+def _print(title: str, name: str, mine: float, theirs: float, ratio: float) -> None:
+    print(f"{title:<16} {name:<20} {mine:>10.0f} {theirs:>10.0f} {ratio:>8.0%}", flush=True)
 
 
 async def measure(server: EmbeddedNats, calls: int, rounds: int) -> None:
@@ -117,7 +127,7 @@ async def _serve(agent: NatsMessageBus, answering: Client) -> None:
     async def answer(message: BusMessage) -> object:
         return message.payload
 
-    async def bare_answer(message: nats.aio.msg.Msg) -> None:
+    async def bare_answer(message: Msg) -> None:
         await message.respond(message.data)
 
     await agent.subscribe("resolver", answer, tenant_id="acme", max_in_flight=2 * PARALLEL)

@@ -13,7 +13,7 @@ be empty.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -364,7 +364,7 @@ class MessageBusConformance:
         self, bus: MessageBus, name: str, bad: str
     ) -> None:
         recorder = Recorder()
-        calls = (
+        calls: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: bus.publish(name, 1, sender="triage", tenant_id=bad),
             lambda: bus.publish(bad, 1, sender="triage", tenant_id="acme"),
             lambda: bus.publish(name, 1, sender=bad, tenant_id="acme"),
@@ -392,7 +392,7 @@ class MessageBusConformance:
 
     async def test_operation_without_tenant_is_refused(self, bus: MessageBus, name: str) -> None:
         recorder = Recorder()
-        calls = (
+        calls: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: bus.publish(name, 1, sender="triage"),
             lambda: bus.request(name, 1, sender="triage"),
             lambda: bus.subscribe(name, recorder),
@@ -685,7 +685,8 @@ class MessageBusConformance:
             )
 
     async def test_no_event_type_is_refused(self, bus: MessageBus, name: str) -> None:
-        for none in ([], name):
+        nothing: tuple[Sequence[str], ...] = ([], name)
+        for none in nothing:
             with pytest.raises(ConfigurationError, match="event_types"):
                 await bus.consume(name, Recorder(), event_types=none, tenant_id="acme")
 
