@@ -20,8 +20,12 @@ UNKNOWN: Final = "I don't know."
 _MOST_UNITS: Final = 4
 _MOST_CHARACTERS: Final = 1600
 _MOST_READ: Final = 200_000
+_MOST_PASSAGES: Final = 3
 _NEAR_BEST: Final = 0.75
-"""Share of the best unit's score from which another unit joins the answer."""
+"""Share of the best unit's score from which the best unit of another passage joins the answer."""
+
+_NEAR_BEST_OF_SAME: Final = 0.8
+"""Share of the best unit's score from which another unit of the same passages joins it."""
 
 _SAME: Final = 0.75
 """Share of common words from which on two units say the same."""
@@ -81,19 +85,34 @@ def _looks_cited(candidate: Candidate, passages: Sequence[Passage]) -> bool:
 
 
 def _chosen(ranked: Sequence[Candidate]) -> list[Candidate]:
-    """Take the best units that add something, and put those of one passage in its order."""
+    """Take the best unit of each of the best passages, then more of those passages.
+
+    Several passages before several units of one: where the best unit is the wrong one, another
+    passage helps more than its neighbour. Units of one passage come in the passage's order.
+    """
     chosen: list[Candidate] = []
-    length = 0
     for candidate in ranked:
-        length += len(candidate.unit.text)
-        near = candidate.score >= _NEAR_BEST * ranked[0].score and _answers(candidate)
-        fits = len(chosen) < _MOST_UNITS and length <= _MOST_CHARACTERS
-        if not chosen or (near and fits and not any(_repeats(candidate, one) for one in chosen)):
+        passages = {one.passage.number for one in chosen}
+        fresh = candidate.passage.number not in passages and len(passages) < _MOST_PASSAGES
+        if not chosen or (fresh and _adds(candidate, chosen, _NEAR_BEST * ranked[0].score)):
             chosen.append(candidate)
-        else:
-            length -= len(candidate.unit.text)
+    passages = {one.passage.number for one in chosen}
+    for candidate in ranked:
+        more = candidate.passage.number in passages and len(chosen) < _MOST_UNITS
+        if more and _adds(candidate, chosen, _NEAR_BEST_OF_SAME * ranked[0].score):
+            chosen.append(candidate)
     first = {one.passage.number: place for place, one in reversed(list(enumerate(chosen)))}
     return sorted(chosen, key=lambda one: (first[one.passage.number], one.unit.start))
+
+
+def _adds(candidate: Candidate, chosen: Sequence[Candidate], at_least: float) -> bool:
+    """Tell whether a unit is good enough, says something new and leaves the answer short."""
+    length = sum(len(one.unit.text) for one in (*chosen, candidate))
+    return (
+        candidate.score >= at_least
+        and length <= _MOST_CHARACTERS
+        and not any(_repeats(candidate, one) for one in chosen)
+    )
 
 
 def _repeats(candidate: Candidate, other: Candidate) -> bool:
