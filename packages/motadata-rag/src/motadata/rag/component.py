@@ -17,6 +17,7 @@ class RAGSettings(Settings, prefix="MOTADATA_RAG_"):
     Attributes:
         embedding_model: None means the gateway's default.
         generation_model: None means the gateway's default.
+        chunk_tokens: Estimated tokens of a chunk; changing it chunks documents again on ingestion.
         kept_versions: Versions of a document whose text is kept.
         vector_weight: Share of the vector side in the score, 0 to 1.
         cache_ttl: Seconds that an answer may be served from the cache.
@@ -25,6 +26,7 @@ class RAGSettings(Settings, prefix="MOTADATA_RAG_"):
 
     embedding_model: str | None = None
     generation_model: str | None = None
+    chunk_tokens: int = RAGOptions().chunk_tokens
     kept_versions: int = RAGOptions().kept_versions
     vector_weight: float = RAGOptions().vector_weight
     cache_ttl: float = RAGOptions().cache_ttl
@@ -46,6 +48,7 @@ async def open_knowledge_base(platform: Platform) -> AsyncIterator[RAGSystem]:
         settings.generation_model,
         cache=platform.cache if platform.has("cache") else None,
         options=RAGOptions(
+            chunk_tokens=settings.chunk_tokens,
             kept_versions=settings.kept_versions,
             vector_weight=settings.vector_weight,
             cache_ttl=settings.cache_ttl,
