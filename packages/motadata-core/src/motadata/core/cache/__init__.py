@@ -9,7 +9,15 @@ The contract is `motadata.core.protocols.Cache`.
 """
 
 from motadata.core.cache._memory import MemoryCache, create_memory_cache
+from motadata.core.cache._redis import RedisCache, RedisCacheStatistics, create_redis_cache
 from motadata.core.cache._store import CacheStatistics
 
 
-__all__ = ["CacheStatistics", "MemoryCache", "create_memory_cache"]
+__all__ = [
+    "CacheStatistics",
+    "MemoryCache",
+    "RedisCache",
+    "RedisCacheStatistics",
+    "create_memory_cache",
+    "create_redis_cache",
+]

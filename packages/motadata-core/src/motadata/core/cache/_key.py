@@ -1,6 +1,19 @@
-"""What a cache key is made of; the one place that checks it.
+"""What a cache key is made of; the one place that checks it and that spells it out for a server.
 
-A key is structural, (tenant, namespace, key), so nothing in one part can reach into another.
+A key is structural, (tenant, namespace, key), so nothing in one part can reach into another. On a
+server, where a key is text, the tenant and the namespace are identifiers and the rest is a digest:
+
+| name | holds |
+|---|---|
+| `cache:{<tenant>}:<generation>:<namespace>:<digest>` | a value |
+| `cache:{<tenant>}:generation` | the first half of the generation; without it all is forgotten |
+| `cache:{<tenant>}:namespace:<namespace>` | the second half, for one namespace |
+| `cache:{<tenant>}:tag:<digest>` | what values with the tag must bear to count |
+| `cache-index:{<tenant>}:<namespace>` | the keys of a namespace, for patterns |
+| `cache-lock:{<tenant>}:<generation>:<namespace>:<digest>` | who computes the value |
+| `cache-ledger:{<tenant>}`, `cache-total:{<tenant>}` | what the tenant holds, for its quota |
+
+The braces are Redis Cluster's hash tag: all keys of a tenant are on one server.
 """
 
 from __future__ import annotations
@@ -8,7 +21,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from motadata.core.errors import CacheError
@@ -108,3 +123,89 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
         return re.compile(rf"(?s:{head})\Z")
     middle = "".join(rf"(?>.*?{part})" for part in tail[:-1] if part)
     return re.compile(rf"(?s:{head}{middle}.*{tail[-1]})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisNames:
+    """How the keys of one tenant's namespace are spelled on a server.
+
+    A value's key is `head`, the generation that only the server knows at that moment, `tail` and
+    the digest of the key; its lock's is the same with `lock_head`.
+    """
+
+    tenant: str
+    namespace: str
+    generation_key: str
+    namespace_key: str
+    index_key: str
+    ledger_key: str
+    total_key: str
+    head: str
+    lock_head: str
+    tail: str
+
+
+@lru_cache(maxsize=4096)
+def redis_names(tenant: str, namespace: str) -> RedisNames:
+    """Spell the keys of a namespace; both parts are identifiers that have been checked."""
+    tag = f"{{{TenantId(tenant)}}}"
+    space = Identifier(namespace)
+    return RedisNames(
+        tenant=tenant,
+        namespace=namespace,
+        generation_key=f"cache:{tag}:generation",
+        namespace_key=f"cache:{tag}:namespace:{space}",
+        index_key=f"cache-index:{tag}:{space}",
+        ledger_key=f"cache-ledger:{tag}",
+        total_key=f"cache-total:{tag}",
+        head=f"cache:{tag}:",
+        lock_head=f"cache-lock:{tag}:",
+        tail=f":{space}:",
+    )
+
+
+def tag_key(tenant: str, tag_digest: str) -> str:
+    """Spell the key of a tag."""
+    return f"cache:{{{TenantId(tenant)}}}:tag:{tag_digest}"
+
+
+def digest(text: str) -> str:
+    """Return what stands for a key or a tag on a server: 32 hexadecimal digits."""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+TRACKED_PREFIX: Final = "cache:{"
+"""What the names of all keys begin with whose change may concern a copy of a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedKey:
+    """What the change of a server's key concerns: the narrowest part that is not None.
+
+    Attributes:
+        tenant: Whose it is.
+        namespace: All values of this namespace, or the one with the digest.
+        digest: One value.
+        tag_digest: All values of the tenant with this tag.
+    """
+
+    tenant: str
+    namespace: str | None = None
+    digest: str | None = None
+    tag_digest: str | None = None
+
+
+_CHANGED: Final = re.compile(
+    r"cache:\{([A-Za-z0-9_-]{1,64})\}:"
+    r"(?:generation|namespace:([A-Za-z0-9_-]{1,64})|tag:([0-9a-f]{32})"
+    r"|[0-9a-f]+\.[0-9a-f]+:([A-Za-z0-9_-]{1,64}):([0-9a-f]{32}))"
+)
+
+
+def read_changed_key(name: str) -> ChangedKey | None:
+    """Take a server's key apart again; None for one that is none of ours."""
+    found = _CHANGED.fullmatch(name)
+    if found is None:
+        return None
+    tenant, namespace, tag_digest, space, key_digest = found.groups()
+    return ChangedKey(tenant, namespace or space, key_digest, tag_digest)

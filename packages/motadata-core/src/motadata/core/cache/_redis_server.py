@@ -1,0 +1,407 @@
+"""The connection to a Redis-protocol server or cluster; the one module that imports its driver.
+
+Every call ends within a bounded time, and no connection is given up in the middle of an answer: a
+call is not cancelled with the caller that waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from motadata.core.cache._key import TRACKED_PREFIX
+from motadata.core.cache._redis_scripts import Script
+from motadata.core.errors import CacheError, ConfigurationError, MissingExtraError
+
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.cluster import RedisCluster
+    from redis.asyncio.connection import Connection
+    from redis.asyncio.retry import Retry
+
+
+_SCHEMES: Final = ("redis", "rediss", "unix")
+_FEED: Final = "__redis__:invalidate"
+
+
+class ServerUnavailableError(CacheError):
+    """The server did not do what was asked: it is away, busy, full or refuses us.
+
+    Whether it did it all the same is not known.
+    """
+
+    default_retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with its arguments; the first key says which server of a cluster it is for."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[str | bytes | int]
+
+    def by_name(self) -> list[str | bytes | int]:
+        """Return the command for a server that remembers the script."""
+        return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments]
+
+    def by_text(self) -> list[str | bytes | int]:
+        """Return the command for a server that does not, and that will."""
+        return ["EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments]
+
+
+Reply = bytes | int | None | Sequence["Reply"]
+"""What a server answers."""
+
+
+class RedisServer:
+    """A server, or a cluster of them, found out at the first call.
+
+    Args:
+        url: The address; several hosts, separated by commas, name several servers of one cluster.
+        timeout: Seconds that one call may take, connecting included.
+        max_connections: Most connections to each server.
+    """
+
+    def __init__(self, url: str, *, timeout: float, max_connections: int) -> None:
+        self._addresses = _split_address(url)
+        self._timeout = timeout
+        self._max_connections = max_connections
+        self._slots = asyncio.Semaphore(max_connections)
+        self._connecting = asyncio.Lock()
+        self._client: Redis | RedisCluster | None = None
+        self._running: set[asyncio.Task[Reply]] = set()
+        _import_driver()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one call may take."""
+        return self._timeout
+
+    async def call(self, call: Call) -> Reply:
+        """Run one script; it runs to its end even if the caller is cancelled.
+
+        Raises:
+            ServerUnavailableError: The server did not run it, or not in time.
+        """
+        return await self._to_the_end(self._call(call))
+
+    async def call_many(self, calls: Sequence[Call]) -> list[Reply | ServerUnavailableError]:
+        """Run scripts in one round trip per server; each has its own answer or error.
+
+        Raises:
+            ServerUnavailableError: There is no server to run them.
+        """
+        async with self._guarded() as client:
+            answers = await _send(client, [call.by_name() for call in calls])
+            unknown = [number for number, answer in enumerate(answers) if _lacks_the_script(answer)]
+            if unknown:
+                again = await _send(client, [calls[number].by_text() for number in unknown])
+                for number, answer in zip(unknown, again, strict=True):
+                    answers[number] = answer
+        return [
+            self._unavailable(answer) if isinstance(answer, Exception) else answer
+            for answer in answers
+        ]
+
+    async def command(self, *words: str | int) -> Reply:
+        """Run one command, like `call`; its second word is the key that says which server.
+
+        Raises:
+            ServerUnavailableError: The server did not run it, or not in time.
+        """
+        return await self._to_the_end(self._command(words))
+
+    async def _call(self, call: Call) -> Reply:
+        (answer,) = await self.call_many([call])
+        if isinstance(answer, ServerUnavailableError):
+            raise answer
+        return answer
+
+    async def _command(self, words: Sequence[str | int]) -> Reply:
+        async with self._guarded() as client:
+            (answer,) = await _send(client, [words])
+        if isinstance(answer, Exception):
+            raise self._unavailable(answer)
+        return answer
+
+    async def ping(self) -> None:
+        """Make sure that the server, or some server of the cluster, answers.
+
+        Raises:
+            ServerUnavailableError: None does.
+        """
+        async with self._guarded() as client:
+            await client.ping()
+
+    def partition(self, key: str) -> str:
+        """Return the name of the server that holds a key, as far as it is known."""
+        cluster = self._cluster()
+        if cluster is None:
+            return ""
+        slot = cluster.keyslot(key)
+        nodes = cluster.nodes_manager.slots_cache.get(slot)
+        return str(nodes[0].name) if nodes else ""
+
+    async def primaries(self) -> list[tuple[str, int]]:
+        """Return where the servers are that hold values, of a single server too.
+
+        Raises:
+            ServerUnavailableError: There is none.
+        """
+        async with self._guarded():
+            pass
+        cluster = self._cluster()
+        if cluster is not None:
+            return sorted((node.host, int(node.port)) for node in cluster.get_primaries())
+        parts = urlsplit(self._addresses[0])
+        return [(parts.hostname or "localhost", parts.port or 6379)]
+
+    async def _to_the_end(self, work: Coroutine[object, object, Reply]) -> Reply:
+        # An answer that nobody reads would be read by the connection's next user.
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Reply]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Asking tells asyncio that the error is not lost when the caller was cancelled.
+            task.exception()
+
+    async def close(self) -> None:
+        """Let what runs come to its end, and close every connection."""
+        if self._running:
+            await asyncio.wait(self._running)
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    @asynccontextmanager
+    async def changes(self, host: str, port: int) -> AsyncIterator[ChangeFeed]:
+        """Listen to one server's announcements of keys that change.
+
+        One connection asks for the announcements and gets them: when it breaks, both are gone.
+
+        Raises:
+            ServerUnavailableError: The server is away, or it broke off.
+        """
+        from redis.exceptions import RedisError
+
+        client = self._single(_with_host(self._addresses[0], host, port))
+        try:
+            async with client, client.pubsub() as listener:
+                feed = ChangeFeed(listener, timeout=self._timeout)
+                async with asyncio.timeout(self._timeout):
+                    await feed.start()
+                yield feed
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[Redis | RedisCluster]:
+        from redis.exceptions import RedisError
+
+        try:
+            async with asyncio.timeout(self._timeout), self._slots:
+                yield self._client or await self._connect()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+
+    async def _connect(self) -> Redis | RedisCluster:
+        from redis.exceptions import RedisError
+
+        async with self._connecting:
+            error: Exception = OSError("no address")
+            for address in self._addresses:
+                if self._client is not None:
+                    return self._client
+                single = self._single(address)
+                try:
+                    info = await single.info("cluster")
+                    if not info.get("cluster_enabled"):
+                        self._client = single
+                        return single
+                    self._client = await self._several(address)
+                except (RedisError, OSError) as caught:
+                    error = caught
+                finally:
+                    if self._client is not single:
+                        await single.aclose()
+            if self._client is None:
+                raise error
+            return self._client
+
+    def _single(self, address: str) -> Redis:
+        from redis.asyncio import Redis
+
+        return Redis.from_url(
+            address,
+            socket_timeout=self._timeout * 0.9,
+            socket_connect_timeout=self._timeout * 0.9,
+            max_connections=self._max_connections + 4,
+            retry=_retries(0),
+            protocol=2,
+        )
+
+    async def _several(self, address: str) -> RedisCluster:
+        from redis.asyncio.cluster import RedisCluster
+
+        cluster = RedisCluster.from_url(
+            address,
+            socket_timeout=self._timeout * 0.9,
+            socket_connect_timeout=self._timeout * 0.9,
+            max_connections=self._max_connections + 4,
+            require_full_coverage=False,
+            retry=_retries(1),
+            protocol=2,
+        )
+        try:
+            return await cluster.initialize()
+        except BaseException:
+            await cluster.aclose()
+            raise
+
+    def _cluster(self) -> RedisCluster | None:
+        from redis.asyncio.cluster import RedisCluster
+
+        return self._client if isinstance(self._client, RedisCluster) else None
+
+    def _unavailable(self, error: BaseException) -> ServerUnavailableError:
+        # The driver's words may quote a command, and with it a value: its kind is enough.
+        hosts = ", ".join(_shown(address) for address in self._addresses)
+        message = f"The cache's server at {hosts} failed ({type(error).__name__})."
+        made = ServerUnavailableError(
+            message, remedy="See that it runs, has memory left, and accepts the password."
+        )
+        made.__cause__ = error
+        return made
+
+
+class ChangeFeed:
+    """One server's announcements, in their order; made by `RedisServer.changes`."""
+
+    def __init__(self, listener: object, *, timeout: float) -> None:
+        from redis.asyncio.client import PubSub
+
+        assert isinstance(listener, PubSub)
+        self._listener = listener
+        self._timeout = timeout
+        self._word = secrets.token_hex(4)
+
+    async def start(self) -> None:
+        """Ask for the announcements."""
+        listener = self._listener
+        await listener.connect()  # type: ignore[no-untyped-call]  # theirs
+        connection = cast("Connection", listener.connection)
+        await connection.send_command("CLIENT", "ID")
+        identity = await connection.read_response()
+        await connection.send_command(
+            *("CLIENT", "TRACKING", "ON", "REDIRECT", identity),
+            *("BCAST", "PREFIX", TRACKED_PREFIX),
+        )
+        await connection.read_response()
+        await listener.subscribe(_FEED)
+
+    async def next(self) -> list[str] | None:
+        """Return the names of the keys that changed next; None stands for all keys.
+
+        When nothing comes for a second it asks whether the server is there.
+
+        Raises:
+            TimeoutError: It is not.
+        """
+        is_asked = False
+        while True:
+            message = await self._listener.get_message(timeout=1.0)
+            if message is None:
+                if is_asked:
+                    raise TimeoutError
+                is_asked = True
+                await self._listener.ping(self._word)
+            elif message["type"] == "message":
+                names = message["data"]
+                return None if names is None else [_text(name) for name in names]
+            else:
+                is_asked = False
+
+
+async def _send(
+    client: Redis | RedisCluster, commands: Sequence[Sequence[str | bytes | int]]
+) -> list[Reply | Exception]:
+    """Run commands in one round trip per server; errors are among the answers."""
+    pipeline = client.pipeline() if _is_cluster(client) else client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return cast("list[Reply | Exception]", await pipeline.execute(raise_on_error=False))
+
+
+def _is_cluster(client: Redis | RedisCluster) -> bool:
+    from redis.asyncio.cluster import RedisCluster
+
+    return isinstance(client, RedisCluster)
+
+
+def _lacks_the_script(answer: object) -> bool:
+    from redis.exceptions import NoScriptError
+
+    return isinstance(answer, NoScriptError)
+
+
+def _retries(count: int) -> Retry:
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return Retry(NoBackoff(), count)
+
+
+def _text(name: object) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _split_address(url: str) -> list[str]:
+    """Return one address for each host.
+
+    Raises:
+        ConfigurationError: It is no Redis address; the message does not repeat it.
+    """
+    try:
+        parts = urlsplit(url)
+        login, _, hosts = parts.netloc.rpartition("@")
+        prefix = f"{login}@" if login else ""
+        addresses = [urlunsplit(parts._replace(netloc=prefix + host)) for host in hosts.split(",")]
+        usable = all(urlsplit(one).port != 0 for one in addresses)
+    except ValueError:
+        parts, addresses, usable = urlsplit(""), [], False
+    if parts.scheme not in _SCHEMES or not usable or not (parts.netloc or parts.path):
+        message = "The address of the cache's server is not valid."
+        raise ConfigurationError(message, remedy="Write it as redis://:password@host:6379.")
+    return addresses
+
+
+def _with_host(address: str, host: str, port: int) -> str:
+    parts = urlsplit(address)
+    if parts.scheme == "unix":
+        return address
+    login, at, _ = parts.netloc.rpartition("@")
+    shown = f"[{host}]" if ":" in host else host
+    return urlunsplit(parts._replace(netloc=f"{login}{at}{shown}:{port}"))
+
+
+def _shown(address: str) -> str:
+    parts = urlsplit(address)
+    return repr(parts.netloc.rpartition("@")[2] or parts.path)
+
+
+def _import_driver() -> None:
+    try:
+        import redis.asyncio  # noqa: F401 - to say at once that it is absent
+    except ImportError:
+        raise MissingExtraError("redis", extra="redis", distribution="motadata-core") from None
