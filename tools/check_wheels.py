@@ -79,11 +79,13 @@ def check_install(wheel: Path, folder: Path) -> str | None:
             ],
             [str(python), "-W", "error", "-c", PROBE, package],
         ]
+        printed = ""
         for command in commands:
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
             if done.returncode:
                 return f"{command[0]}: {done.stderr.strip()[-2000:]}"
-        print(done.stdout.strip())
+            printed = done.stdout.strip()
+        print(printed)
     return None
 
 
