@@ -89,7 +89,7 @@ class IngestionService(Protocol):
 
         Args:
             content: Path of a file or folder, or the bytes of one file.
-            source: Name of the document; required for bytes. A path's default is its own name;
+            source: Name of the document; needed for bytes. A path's default is its own name;
                 the files of a folder are named `folder/inner/file.md`.
             on_progress: Called on the event loop for each step of each file.
             tenant_id: None means the tenant of the scope.
