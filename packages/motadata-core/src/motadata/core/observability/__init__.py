@@ -13,6 +13,7 @@ the trace ids are there all the same, so that an answer, an error and a log line
 
 from motadata.core.observability._configuration import LogLevel, configure_observability
 from motadata.core.observability._logging import Logger, LogSink, get_logger, prepare_logging
+from motadata.core.observability._personal_data import hide_personal_data
 from motadata.core.observability._propagation import extract_trace, inject_trace
 from motadata.core.observability._redaction import redact
 from motadata.core.observability._tracing import Span, SpanKind, current_trace_id, span
@@ -28,6 +29,7 @@ __all__ = [
     "current_trace_id",
     "extract_trace",
     "get_logger",
+    "hide_personal_data",
     "inject_trace",
     "prepare_logging",
     "redact",

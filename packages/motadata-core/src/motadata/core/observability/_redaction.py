@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from motadata.core.errors import SDKError
+from motadata.core.observability._personal_data import hide_personal_data
 
 
 REDACTED: Final = "[redacted]"
@@ -83,10 +84,11 @@ def _redact(name: str, value: object, depth: int) -> object:  # noqa: PLR0911 - 
 
 
 def clean_text(text: str) -> str:
-    """Return a text without the secrets that have a known form, cut after 500 characters."""
+    """Return a text without secrets and personal data of a known form, cut after 500 characters."""
     shown = text[: 2 * _MAX_TEXT]
     for pattern, replacement in _SECRETS_IN_TEXT:
         shown = pattern.sub(replacement, shown)
+    shown = hide_personal_data(shown)
     return shown if len(shown) <= _MAX_TEXT else shown[:_MAX_TEXT] + "…"
 
 
