@@ -84,8 +84,8 @@ class IngestionService(Protocol):
     ) -> UploadReport:
         """Read and store one file, or every file of a folder.
 
-        A single file that fails raises; in a folder it becomes a failure in the report and the other
-        files go on.
+        A single file that fails raises; in a folder it becomes a failure in the report and the
+        other files go on.
 
         Args:
             content: Path of a file or folder, or the bytes of one file.
