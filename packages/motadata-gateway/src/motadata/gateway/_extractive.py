@@ -24,6 +24,9 @@ _MOST_PASSAGES: Final = 3
 _NEAR_BEST: Final = 0.75
 """Share of the best unit's score from which the best unit of another passage joins the answer."""
 
+_NEAR_BEST_FROM_BEHIND: Final = 0.9
+"""The same for passages that are not among the most promising ones."""
+
 _NEAR_BEST_OF_SAME: Final = 0.8
 """Share of the best unit's score from which another unit of the same passages joins it."""
 
@@ -91,10 +94,13 @@ def _chosen(ranked: Sequence[Candidate]) -> list[Candidate]:
     passage helps more than its neighbour. Units of one passage come in the passage's order.
     """
     chosen: list[Candidate] = []
+    # Passages come the most promising first; one far behind has to make up for it.
+    leading = sorted({one.passage.number for one in ranked})[:_MOST_PASSAGES]
     for candidate in ranked:
         passages = {one.passage.number for one in chosen}
         fresh = candidate.passage.number not in passages and len(passages) < _MOST_PASSAGES
-        if not chosen or (fresh and _adds(candidate, chosen, _NEAR_BEST * ranked[0].score)):
+        share = _NEAR_BEST if candidate.passage.number in leading else _NEAR_BEST_FROM_BEHIND
+        if not chosen or (fresh and _adds(candidate, chosen, share * ranked[0].score)):
             chosen.append(candidate)
     passages = {one.passage.number for one in chosen}
     for candidate in ranked:
