@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 
@@ -132,22 +131,35 @@ async def test_of_two_that_add_one_version_at_once_one_wins(prompts: DatabasePro
 
 
 async def test_stored_version_cannot_be_changed_even_by_sql(
-    prompts: DatabasePrompts, database: PostgresDatabase, database_dsns: DatabaseDsns
+    prompts: DatabasePrompts, database: PostgresDatabase
 ) -> None:
     await prompts.add(ONE, activate=True, tenant_id="acme")
 
-    with pytest.raises(QueryError):
+    with pytest.raises(QueryError, match="row-level security"):
         await database.execute_query(
             "update motadata.prompt_template set body = 'x'", tenant_id="acme"
         )
-    with pytest.raises(QueryError):
+
+
+async def test_active_version_cannot_be_deleted(
+    prompts: DatabasePrompts, library: PromptLibrary, database: PostgresDatabase
+) -> None:
+    await prompts.add(ONE, activate=True, tenant_id="acme")
+
+    with pytest.raises(QueryError, match="foreign key"):
         await database.execute_query("delete from motadata.prompt_template", tenant_id="acme")
-    administrator = await asyncpg.connect(database_dsns.administrator)
-    try:
-        with pytest.raises(asyncpg.RestrictViolationError):
-            await administrator.execute("update motadata.prompt_template set body = 'x'")
-    finally:
-        await administrator.close()
+    assert (await library.get("triage", tenant_id="acme")).version == 1
+
+
+async def test_no_table_has_a_trigger_of_ours(database: PostgresDatabase) -> None:
+    # Citus does not distribute tables that have one.
+    rows = await database.execute_query(
+        "select tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+        " where not t.tgisinternal and c.relnamespace = 'motadata'::regnamespace",
+        tenant_id="acme",
+    )
+
+    assert rows == []
 
 
 async def test_tenants_do_not_see_each_other_s_prompts(

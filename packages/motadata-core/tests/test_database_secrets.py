@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -306,6 +307,40 @@ async def test_two_rotations_at_once_do_each_secret_once(
 
     assert sum(result.rewrapped for result in results) == 10
     assert await rotated.get("s9", tenant_id="acme") == VALUE
+
+
+async def test_readers_never_miss_during_a_rotation(
+    store: SecretStore, rotated: SecretStore
+) -> None:
+    for number in range(40):
+        await store.put(f"s{number}", SecretStr(f"value {number}"), tenant_id="acme")
+    rotation = asyncio.create_task(rotated.rotate(batch_size=7, tenant_id="acme"))
+    reads = 0
+
+    while not rotation.done():
+        number = reads * 7 % 40
+        value = await rotated.get(f"s{number}", tenant_id="acme")
+        assert value.get_secret_value() == f"value {number}"
+        reads += 1
+
+    assert (await rotation).rewrapped == 40
+    assert reads > 5
+
+
+async def test_cancelled_writers_leave_the_old_or_the_new_value_whole(store: SecretStore) -> None:
+    await store.put("a", SecretStr("0"), tenant_id="acme")
+
+    for number in range(1, 60):
+        writer = asyncio.create_task(store.put("a", SecretStr(str(number)), tenant_id="acme"))
+        before = (await store.get("a", tenant_id="acme")).get_secret_value()
+        for _ in range(number % 12):
+            await asyncio.sleep(0)
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await writer
+        after = (await store.get("a", tenant_id="acme")).get_secret_value()
+
+        assert after in {before, str(number)}
 
 
 async def test_key_management_that_does_not_answer_is_left_after_the_timeout(
