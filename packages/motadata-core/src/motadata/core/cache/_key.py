@@ -125,12 +125,12 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?s:{head}{middle}.*{tail[-1]})\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RedisNames:
     """How the keys of one tenant's namespace are spelled on a server.
 
-    A value's key is `head`, the generation that only the server knows at that moment, `tail` and
-    the digest of the key; its lock's is the same with `lock_head`.
+    A value's key is `head`, the generation, `tail` and the digest of the key; its lock's is the
+    same with `lock_head`. Scripts put only the generation between them.
     """
 
     tenant: str
@@ -143,6 +143,10 @@ class RedisNames:
     head: str
     lock_head: str
     tail: str
+
+    def value_key(self, generation: str, key_digest: str) -> str:
+        """Spell the key of a value."""
+        return f"{self.head}{generation}{self.tail}{key_digest}"
 
 
 @lru_cache(maxsize=4096)

@@ -26,14 +26,15 @@ from motadata.core.cache._key import (
     redis_names,
     tag_key,
 )
-from motadata.core.cache._redis_batches import Batches, Entry, Found
+from motadata.core.cache._redis_batches import Batches, Entry
 from motadata.core.cache._redis_lease import Leases
+from motadata.core.cache._redis_reading import Found
 from motadata.core.cache._redis_scripts import FORGET, INDEXED
-from motadata.core.cache._redis_server import Call, RedisServer, ServerUnavailableError
+from motadata.core.cache._redis_server import Call, Command, RedisServer, ServerUnavailableError
 from motadata.core.cache._redis_values import decode_value, encode_value
-from motadata.core.errors import ConfigurationError
+from motadata.core.errors import CodecError, ConfigurationError
 from motadata.core.models import Health, Record
-from motadata.core.resilience import time_limit
+from motadata.core.resilience import remaining, time_limit
 from motadata.core.tenancy import resolve_tenant
 
 
@@ -71,7 +72,6 @@ class _Counters:
     unreadable: int = 0
     stored: int = 0
     overtaken: int = 0
-    failures: int = 0
 
 
 class RedisCache:
@@ -144,11 +144,12 @@ class RedisCache:
             InvalidIdentifierError: The tenant or the namespace breaks the grammar.
             CacheError: The key breaks its rule, or the server does not answer.
         """
-        found = await self.find(cache_key(resolve_tenant(tenant_id), namespace, key))
+        tenant = resolve_tenant(None) if tenant_id is None else tenant_id
+        found = await self.find(cache_key(tenant, namespace, key))
         return None if found is None else found[0]
 
-    async def find(self, place: CacheKey) -> tuple[object, tuple[str, ...], int | None] | None:
-        """Return a live value, the digests of its tags and the milliseconds it has left.
+    async def find(self, place: CacheKey) -> tuple[object, Found] | None:
+        """Return a live value, and as what it was found.
 
         Raises:
             CacheError: The server does not answer.
@@ -303,7 +304,7 @@ class RedisCache:
         tenant = str(resolve_tenant(tenant_id))
         check_text(tag, "tag")
         self._flights.invalidate_tag(tenant, tag)
-        await self._server.command("UNLINK", tag_key(tenant, digest(tag)))
+        await self._server.call(Command(["UNLINK", tag_key(tenant, digest(tag))]))
 
     async def invalidate_tenant(self, *, tenant_id: str | None = None) -> None:
         """Forget everything of the tenant, in one step however much it is.
@@ -313,7 +314,7 @@ class RedisCache:
         """
         tenant = str(resolve_tenant(tenant_id))
         self._flights.invalidate(lambda place: place.tenant == tenant)
-        await self._server.command("UNLINK", redis_names(tenant, "default").generation_key)
+        await self._server.call(Command(["UNLINK", redis_names(tenant, "default").generation_key]))
 
     async def health(self) -> Health:
         """Say whether the server answers."""
@@ -332,7 +333,7 @@ class RedisCache:
             unreadable=counters.unreadable,
             stored=counters.stored,
             overtaken=counters.overtaken,
-            failures=counters.failures + self._leases.failures,
+            failures=self._batches.failures + self._leases.failures,
         )
 
     def _life(self, ttl: float | None) -> int:
@@ -352,14 +353,19 @@ class RedisCache:
         marks = tuple((digest(tag), "") for tag in tags)
         return Entry(digest(key), key, life, encode_value(value), marks)
 
-    def _read(self, found: Found | None) -> tuple[object, tuple[str, ...], int | None] | None:
-        decoded = None if found is None else decode_value(found.data)
-        if found is None or decoded is None:
+    def _read(self, found: Found | None) -> tuple[object, Found] | None:
+        if found is None:
             self._counters.misses += 1
-            self._counters.unreadable += found is not None
+            return None
+        try:
+            value = decode_value(found.data)
+        except CodecError:
+            # Written by a newer version, with a record that this one does not know.
+            self._counters.misses += 1
+            self._counters.unreadable += 1
             return None
         self._counters.hits += 1
-        return (*decoded, found.left)
+        return value, found
 
     async def _compute(
         self,
@@ -371,10 +377,10 @@ class RedisCache:
         names = redis_names(place.tenant, place.namespace)
         lease = await self._leases.acquire(names, place.key, life, tags)
         if isinstance(lease, bytes):
-            decoded = decode_value(lease)
-            if decoded is not None:
-                return decoded[0]
-            return await compute()
+            try:
+                return decode_value(lease)
+            except CodecError:
+                return await compute()
         value = await self._leases.hold(lease, compute)
         if value is None:
             return None
@@ -387,13 +393,9 @@ class RedisCache:
         self._counters.overtaken += not stored
         return value
 
-    async def _wait(self, future: asyncio.Future[Answer]) -> Answer:
-        try:
-            async with time_limit(None, what="the cache"):
-                return await future
-        except ServerUnavailableError:
-            self._counters.failures += 1
-            raise
+    def _wait(self, future: asyncio.Future[Answer]) -> Awaitable[Answer]:
+        # A batch ends within the server's timeout; only a caller's own deadline can be sooner.
+        return future if remaining() is None else _within_deadline(future)
 
     async def _wait_for_all(self, futures: Iterable[asyncio.Future[Answer]]) -> None:
         """Wait for futures of one batch, and raise the first error when all are done."""
@@ -401,7 +403,6 @@ class RedisCache:
             done, _ = await asyncio.wait(list(futures))
         errors = [error for future in done if (error := future.exception()) is not None]
         if errors:
-            self._counters.failures += 1
             raise errors[0]
 
     async def _forget(self, names: RedisNames, keys: Sequence[str]) -> int:
@@ -426,7 +427,9 @@ class RedisCache:
         """Go through the index once; what was in it all the time is seen at least once."""
         gone, cursor = 0, 0
         while True:
-            answer = await self._server.command("ZSCAN", names.index_key, cursor, "COUNT", _SLICE)
+            answer = await self._server.call(
+                Command(["ZSCAN", names.index_key, cursor, "COUNT", _SLICE])
+            )
             assert isinstance(answer, tuple | list)
             cursor, members = int(answer[0]), answer[1]
             keys = [_key_of(member) for member in members]
@@ -435,6 +438,11 @@ class RedisCache:
             )
             if cursor == 0:
                 return gone
+
+
+async def _within_deadline(future: asyncio.Future[Answer]) -> Answer:
+    async with time_limit(None, what="the cache"):
+        return await future
 
 
 def _key_of(member: object) -> str:

@@ -5,34 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 from asyncio import Future
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from motadata.core.cache._key import RedisNames
-from motadata.core.cache._redis_scripts import READ, WRITE
+from motadata.core.cache._redis_reading import Found, Reading
+from motadata.core.cache._redis_scripts import WRITE
 from motadata.core.cache._redis_server import Call, RedisServer, Reply, ServerUnavailableError
 from motadata.core.errors import OverloadError
 
 
-# So many keys in one script: it answers others in between.
-_MOST_KEYS: Final = 256
+# So much in one script: the server answers others in between.
+_MOST_ENTRIES: Final = 64
 _MOST_BYTES: Final = 1_000_000
 _MOST_WAITING: Final = 50_000
 _MOST_FLYING: Final = 4
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A value as the server holds it, and how many milliseconds it has left, when that was asked.
-
-    The bytes begin with the tags; `_redis_values` reads them.
-    """
-
-    data: bytes
-    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +52,8 @@ class Entry:
         return [self.digest, self.key, self.life, self.guard, self.data, len(self.tags), *tags]
 
 
-_Read = tuple[str, "Future[Found | None]"]
+_Reads = dict[str, list["Future[Found | None]"]]
+"""By digest, everybody who waits for the value."""
 _Write = tuple[Entry, "Future[bool]"]
 
 
@@ -79,10 +70,11 @@ class Batches:
     """
 
     def __init__(self, server: RedisServer, *, quota: int, with_left: bool) -> None:
+        self.failures = 0
         self._server = server
         self._quota = quota
-        self._with_left = with_left
-        self._reads: dict[RedisNames, list[_Read]] = {}
+        self._reading = Reading(server, with_left=with_left)
+        self._reads: dict[RedisNames, _Reads] = {}
         self._writes: dict[RedisNames, list[_Write]] = {}
         self._waiting = 0
         self._is_scheduled = False
@@ -94,9 +86,14 @@ class Batches:
         Raises:
             OverloadError: 50,000 others wait already.
         """
-        answer: Future[Found | None] = asyncio.get_running_loop().create_future()
-        self._schedule()
-        self._reads.setdefault(names, []).append((digest, answer))
+        answer: Future[Found | None] = self._schedule().create_future()
+        reads = self._reads.get(names)
+        if reads is None:
+            reads = self._reads[names] = {}
+        if digest in reads:
+            reads[digest].append(answer)
+        else:
+            reads[digest] = [answer]
         return answer
 
     def write(self, names: RedisNames, entry: Entry) -> Future[bool]:
@@ -105,24 +102,25 @@ class Batches:
         Raises:
             OverloadError: 50,000 others wait already.
         """
-        answer: Future[bool] = asyncio.get_running_loop().create_future()
-        self._schedule()
+        answer: Future[bool] = self._schedule().create_future()
         self._writes.setdefault(names, []).append((entry, answer))
         return answer
 
     async def close(self) -> None:
-        """Wait for what is on its way; what is not is refused."""
+        """Wait for what is on its way."""
         while self._flying:
             await asyncio.wait(self._flying)
 
-    def _schedule(self) -> None:
+    def _schedule(self) -> asyncio.AbstractEventLoop:
         if self._waiting >= _MOST_WAITING:
             message = f"{self._waiting} requests wait for the cache's server."
             raise OverloadError(message, remedy="Ask for less at once, or add servers.")
         self._waiting += 1
+        loop = asyncio.get_running_loop()
         if not self._is_scheduled and len(self._flying) < _MOST_FLYING:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._take_off)
+            loop.call_soon(self._take_off)
+        return loop
 
     def _take_off(self) -> None:
         self._is_scheduled = False
@@ -144,80 +142,74 @@ class Batches:
             self._take_off()
 
     async def _fly(
-        self, reads: dict[RedisNames, list[_Read]], writes: dict[RedisNames, list[_Write]]
+        self, reads: dict[RedisNames, _Reads], writes: dict[RedisNames, list[_Write]]
     ) -> None:
-        # Writes first: who sets and then gets in one turn finds what was set.
-        storing = [(names, part) for names, all_ in writes.items() for part in _split_writes(all_)]
-        asking = [
-            (names, all_[start : start + _MOST_KEYS])
-            for names, all_ in reads.items()
-            for start in range(0, len(all_), _MOST_KEYS)
-        ]
-        calls = [self._store(names, [entry for entry, _ in part]) for names, part in storing]
-        calls += [self._ask(names, [digest for digest, _ in part]) for names, part in asking]
         try:
-            answers: Sequence[Reply | ServerUnavailableError] = await self._server.call_many(calls)
+            # Writes first: who sets and then gets in one turn finds what was set.
+            if writes:
+                await self._store(writes)
+            if reads:
+                await self._find(reads)
+        except BaseException:
+            # Nobody waits for an answer that will not come.
+            for all_ in reads.values():
+                for waiting in all_.values():
+                    _cancel(waiting)
+            for entries in writes.values():
+                _cancel(future for _, future in entries)
+            raise
+
+    async def _store(self, writes: dict[RedisNames, list[_Write]]) -> None:
+        parts = [(names, part) for names, all_ in writes.items() for part in _split(all_)]
+        calls = [self._call(names, [entry for entry, _ in part]) for names, part in parts]
+        try:
+            answers = await self._server.call_many(calls)
         except ServerUnavailableError as error:
             answers = [error] * len(calls)
-        except BaseException:
-            for _, stored in storing:
-                _cancel(future for _, future in stored)
-            for _, asked in asking:
-                _cancel(future for _, future in asked)
-            raise
-        for (_, stored), answer in zip(storing, answers, strict=False):
-            _settle([future for _, future in stored], answer, _flags)
-        for (_, asked), answer in zip(asking, answers[len(storing) :], strict=True):
-            _settle([future for _, future in asked], answer, self._found)
+        for (_, part), answer in zip(parts, answers, strict=True):
+            futures = [future for _, future in part]
+            if isinstance(answer, ServerUnavailableError):
+                self._refuse(futures, answer)
+            else:
+                for future, flag in zip(futures, _flags(answer), strict=True):
+                    _give(future, flag)
 
-    def _ask(self, names: RedisNames, digests: list[str]) -> Call:
-        return Call(
-            READ,
-            [names.generation_key, names.namespace_key],
-            [names.head, names.tail, int(self._with_left), *digests],
-        )
-
-    def _store(self, names: RedisNames, entries: list[Entry]) -> Call:
+    def _call(self, names: RedisNames, entries: list[Entry]) -> Call:
         arguments: list[str | bytes | int] = [
             *(names.head, names.lock_head, names.tail),
             *(secrets.token_hex(8), self._quota, max(entry.life for entry in entries)),
         ]
         for entry in entries:
             arguments += entry.arguments()
-        return Call(WRITE, _all_keys(names), arguments)
+        keys = [names.generation_key, names.namespace_key]
+        keys += [names.index_key, names.ledger_key, names.total_key]
+        return Call(WRITE, keys, arguments)
 
-    def _found(self, answer: Reply, count: int) -> list[Found | None]:
-        if not isinstance(answer, list) or not answer:
-            return [None] * count
-        if not self._with_left:
-            return [Found(one) if isinstance(one, bytes) else None for one in answer]
-        values, left = answer
-        assert isinstance(values, list)
-        assert isinstance(left, list)
-        return [
-            Found(one, time) if isinstance(one, bytes) and isinstance(time, int) else None
-            for one, time in zip(values, left, strict=True)
-        ]
+    async def _find(self, reads: dict[RedisNames, _Reads]) -> None:
+        answers = await self._reading.read({names: list(all_) for names, all_ in reads.items()})
+        for names, waiting in reads.items():
+            answer = answers[names]
+            if isinstance(answer, ServerUnavailableError):
+                self._refuse((future for all_ in waiting.values() for future in all_), answer)
+                continue
+            for digest, futures in waiting.items():
+                found = answer.get(digest)
+                for future in futures:
+                    _give(future, found)
+
+    def _refuse(self, futures: Iterable[Future[Answer]], error: ServerUnavailableError) -> None:
+        self.failures += 1
+        for future in futures:
+            if not future.done():
+                # One error each: whoever raises it adds its own traceback.
+                own = ServerUnavailableError(str(error))
+                own.__cause__ = error
+                future.set_exception(own)
 
 
-def _all_keys(names: RedisNames) -> list[str]:
-    return [
-        *(names.generation_key, names.namespace_key),
-        *(names.index_key, names.ledger_key, names.total_key),
-    ]
-
-
-def _split_writes(writes: list[_Write]) -> list[list[_Write]]:
-    """Cut a list where it becomes too many keys or bytes for one script."""
-    parts: list[list[_Write]] = []
-    size = 0
-    for write in writes:
-        size += len(write[0].data)
-        if not parts or size > _MOST_BYTES or len(parts[-1]) >= _MOST_KEYS // 4:
-            parts.append([])
-            size = len(write[0].data)
-        parts[-1].append(write)
-    return parts
+def _give(future: Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
 
 
 def _cancel(futures: Iterable[Future[Answer]]) -> None:
@@ -225,25 +217,19 @@ def _cancel(futures: Iterable[Future[Answer]]) -> None:
         future.cancel()
 
 
-def _flags(answer: Reply, count: int) -> list[bool]:
+def _split(writes: list[_Write]) -> list[list[_Write]]:
+    """Cut a list where it becomes too many entries or bytes for one script."""
+    parts: list[list[_Write]] = []
+    size = 0
+    for write in writes:
+        size += len(write[0].data)
+        if not parts or size > _MOST_BYTES or len(parts[-1]) >= _MOST_ENTRIES:
+            parts.append([])
+            size = len(write[0].data)
+        parts[-1].append(write)
+    return parts
+
+
+def _flags(answer: Reply) -> list[bool]:
     assert isinstance(answer, list)
-    assert len(answer) == count
     return [flag == 1 for flag in answer]
-
-
-def _settle(
-    futures: list[Future[Answer]],
-    answer: Reply | ServerUnavailableError,
-    read: Callable[[Reply, int], list[Answer]],
-) -> None:
-    if isinstance(answer, ServerUnavailableError):
-        for future in futures:
-            if not future.done():
-                # One error each: whoever raises it adds its own traceback.
-                error = ServerUnavailableError(str(answer))
-                error.__cause__ = answer
-                future.set_exception(error)
-        return
-    for future, value in zip(futures, read(answer, len(futures)), strict=True):
-        if not future.done():
-            future.set_result(value)

@@ -1,8 +1,8 @@
 """What the server does in one step, as Lua scripts.
 
-A reader never learns the generation: the script reads it and puts the value's key together, so that
-generation and value are of the same moment and one round trip serves both. Only the generation goes
-between the parts that `motadata.core.cache._key` spelled out.
+Reads need none: one MGET brings values and the words that make their generation, of one moment. Who
+changes something may not rely on a generation that it read before, so scripts read it themselves
+and put it between the parts of a key that `motadata.core.cache._key` spelled out.
 
 Generations and tags bear random words that never come again. When the server forgets one, because
 it was restarted or short of memory, the values that depend on it are forgotten with it, and no old
@@ -20,11 +20,6 @@ from hashlib import sha1
 from typing import Final
 
 
-VALUE_VERSION: Final = 1
-TAG_BYTES: Final = 48
-"""A value's tag: 32 digits of the tag's digest and 16 of the word that it bore at that time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Script:
     """A script and the name under which the server remembers it."""
@@ -38,12 +33,12 @@ class Script:
         object.__setattr__(self, "sha", name)
 
 
-# A value is: version, number of tags, tags, encoded value.
+# A value is: version, number of tags, when it ends, tags, encoded value; see `_redis_values`.
 _IS_FRESH: Final = """
 local function is_fresh(value, head)
   local count = string.byte(value, 2) or 0
   for number = 0, count - 1 do
-    local at = 3 + number * 48
+    local at = 16 + number * 48
     local word = redis.call('GET', head .. 'tag:' .. string.sub(value, at, at + 31))
     if word ~= string.sub(value, at + 32, at + 47) then return false end
   end
@@ -118,28 +113,6 @@ local function make_room(time, quota, life)
 end
 """
 
-# KEYS generation, namespace · ARGV head, tail, whether to tell the time left, digests
-READ: Final = Script(
-    _IS_FRESH
-    + """
-local words = redis.call('MGET', KEYS[1], KEYS[2])
-if not words[1] or not words[2] then return {} end
-local first = ARGV[1] .. words[1] .. '.' .. words[2] .. ARGV[2]
-local keys = {}
-for number = 4, #ARGV do keys[number - 3] = first .. ARGV[number] end
-local values = redis.call('MGET', unpack(keys))
-for number, value in ipairs(values) do
-  if value and not is_fresh(value, ARGV[1]) then values[number] = false end
-end
-if ARGV[3] == '0' then return values end
-local left = {}
-for number, key in ipairs(keys) do
-  left[number] = values[number] and redis.call('PTTL', key) or 0
-end
-return {values, left}
-"""
-)
-
 # KEYS generation, namespace, index, ledger, total · ARGV head, lock head, tail, fresh word, quota,
 # longest life, entries of: digest, key, life, guard, value, number of tags, (tag digest, word)
 # A guard is the lock's content under which alone the value may be stored.
@@ -165,7 +138,8 @@ while at <= #ARGV do
       if word == '' then word = word_of(head .. 'tag:' .. tag, fresh, longest) end
       tags[number] = tag .. word
     end
-    local value = string.char(1, count) .. table.concat(tags) .. ARGV[at + 4]
+    local value = string.char(1, count) .. string.format('%013.0f', time + life)
+      .. table.concat(tags) .. ARGV[at + 4]
     redis.call('DEL', lock)
     account(key, nil, quota)
     if quota > 0 and #value + 128 > quota then
@@ -241,7 +215,7 @@ for at = 5, #ARGV, 2 do
     local key = ARGV[1] .. place
     local first = redis.call('GETRANGE', key, 0, 1)
     if #first == 2 then
-      local tags = redis.call('GETRANGE', key, 0, 1 + 48 * string.byte(first, 2))
+      local tags = redis.call('GETRANGE', key, 0, 14 + 48 * string.byte(first, 2))
       if is_fresh(tags, ARGV[1]) then gone[#gone] = 1 end
       account(key, nil, tonumber(ARGV[4]))
     end

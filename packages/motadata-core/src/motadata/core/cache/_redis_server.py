@@ -56,6 +56,19 @@ class Call:
         return ["EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the server's own; its second word is the key that says for which server."""
+
+    words: Sequence[str | bytes | int]
+
+    def by_name(self) -> Sequence[str | bytes | int]:
+        """Return the command."""
+        return self.words
+
+    by_text = by_name
+
+
 Reply = bytes | int | None | Sequence["Reply"]
 """What a server answers."""
 
@@ -84,16 +97,18 @@ class RedisServer:
         """Seconds that one call may take."""
         return self._timeout
 
-    async def call(self, call: Call) -> Reply:
-        """Run one script; it runs to its end even if the caller is cancelled.
+    async def call(self, call: Call | Command) -> Reply:
+        """Run one script or command; it runs to its end even if the caller is cancelled.
 
         Raises:
             ServerUnavailableError: The server did not run it, or not in time.
         """
         return await self._to_the_end(self._call(call))
 
-    async def call_many(self, calls: Sequence[Call]) -> list[Reply | ServerUnavailableError]:
-        """Run scripts in one round trip per server; each has its own answer or error.
+    async def call_many(
+        self, calls: Sequence[Call | Command]
+    ) -> list[Reply | ServerUnavailableError]:
+        """Run scripts and commands in one round trip per server; each has its own answer or error.
 
         Raises:
             ServerUnavailableError: There is no server to run them.
@@ -110,25 +125,10 @@ class RedisServer:
             for answer in answers
         ]
 
-    async def command(self, *words: str | int) -> Reply:
-        """Run one command, like `call`; its second word is the key that says which server.
-
-        Raises:
-            ServerUnavailableError: The server did not run it, or not in time.
-        """
-        return await self._to_the_end(self._command(words))
-
-    async def _call(self, call: Call) -> Reply:
+    async def _call(self, call: Call | Command) -> Reply:
         (answer,) = await self.call_many([call])
         if isinstance(answer, ServerUnavailableError):
             raise answer
-        return answer
-
-    async def _command(self, words: Sequence[str | int]) -> Reply:
-        async with self._guarded() as client:
-            (answer,) = await _send(client, [words])
-        if isinstance(answer, Exception):
-            raise self._unavailable(answer)
         return answer
 
     async def ping(self) -> None:

@@ -1,21 +1,33 @@
-"""A value on the server: one byte of version, one of how many tags, the tags, the encoded value."""
+"""A value on the server: a header that the server writes, and the encoded value.
+
+| bytes | hold |
+|---|---|
+| 1 | the version of this form |
+| 1 | the number of tags |
+| 13 | when it ends, in milliseconds of the server's clock, in decimal digits |
+| 48 a tag | 32 digits of the tag's digest, 16 of the word that it bore when the value was made |
+| the rest | MessagePack |
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from motadata.core.cache._redis_scripts import TAG_BYTES, VALUE_VERSION
 from motadata.core.codec import MessagePackCodec
 from motadata.core.errors import CacheError, CodecError
 
 
-_CODEC: Final = MessagePackCodec()
-_HEADER: Final = 2
+_VERSION: Final = 1
+_ENDS: Final = slice(2, 15)
+_HEADER: Final = 15
+_TAG: Final = 48
 _DIGEST: Final = 32
+
+_CODEC: Final = MessagePackCodec()
 
 
 def encode_value(value: object) -> bytes:
-    """Return the encoded value, without its tags, which the server adds.
+    """Return the encoded value, without its header.
 
     Raises:
         CacheError: A part of it has no encoding, or it is too large or nested too deep.
@@ -27,17 +39,29 @@ def encode_value(value: object) -> bytes:
         raise CacheError(message) from None
 
 
-def decode_value(data: bytes) -> tuple[object, tuple[str, ...]] | None:
-    """Return a value and the digests of its tags; None when this version cannot read it."""
-    if len(data) < _HEADER or data[0] != VALUE_VERSION:
-        return None
-    start = _HEADER + data[1] * TAG_BYTES
-    tags = tuple(
-        data[at : at + _DIGEST].decode("ascii", "replace")
-        for at in range(_HEADER, start, TAG_BYTES)
+def decode_value(data: bytes) -> object:
+    """Return a value.
+
+    Raises:
+        CodecError: This version cannot read it.
+    """
+    if len(data) < _HEADER or data[0] != _VERSION:
+        message = "The cached value has a form that is not known."
+        raise CodecError(message, remedy="Update motadata-core on every instance.")
+    return _CODEC.decode(data[_HEADER + data[1] * _TAG :])
+
+
+def read_tags(data: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the digest of each tag of a value, and the word that it must bear."""
+    if len(data) < _HEADER or data[1] == 0:
+        return ()
+    return tuple(
+        (data[at : at + _DIGEST].decode("ascii", "replace"), data[at + _DIGEST : at + _TAG])
+        for at in range(_HEADER, _HEADER + data[1] * _TAG, _TAG)
     )
-    try:
-        return _CODEC.decode(data[start:]), tags
-    except CodecError:
-        # Written by a newer version, with a record that this one does not know.
-        return None
+
+
+def milliseconds_left(data: bytes, now: int) -> int:
+    """Return how long a value has still to live, by the server's clock."""
+    digits = data[_ENDS]
+    return max(0, int(digits) - now) if digits.isdigit() else 0
