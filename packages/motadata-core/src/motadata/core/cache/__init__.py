@@ -11,6 +11,7 @@ The contract is `motadata.core.protocols.Cache`.
 from motadata.core.cache._memory import MemoryCache, create_memory_cache
 from motadata.core.cache._redis import RedisCache, RedisCacheStatistics, create_redis_cache
 from motadata.core.cache._store import CacheStatistics
+from motadata.core.cache._tiered import TieredCache, TieredCacheStatistics, create_tiered_cache
 
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "MemoryCache",
     "RedisCache",
     "RedisCacheStatistics",
+    "TieredCache",
+    "TieredCacheStatistics",
     "create_memory_cache",
     "create_redis_cache",
+    "create_tiered_cache",
 ]

@@ -268,8 +268,32 @@ class RedisCache:
         found = await self.find(place)
         if found is not None:
             return found[0]
-        work = partial(self._compute, place, compute, life, checked)
-        return await self._flights.join(place, work, lambda _: None, tags=checked)
+        return await self._join(place, compute, life, checked)
+
+    async def compute(
+        self,
+        place: CacheKey,
+        compute: Callable[[], Awaitable[object]],
+        *,
+        ttl: float | None,
+        tags: Sequence[str],
+    ) -> object:
+        """Do what `get_or_compute` does for a value that was just found absent.
+
+        Raises:
+            CacheError: As there.
+        """
+        return await self._join(place, compute, self._life(ttl), check_tags(tags))
+
+    async def _join(
+        self,
+        place: CacheKey,
+        compute: Callable[[], Awaitable[object]],
+        life: int,
+        tags: tuple[str, ...],
+    ) -> object:
+        work = partial(self._compute, place, compute, life, tags)
+        return await self._flights.join(place, work, lambda _: None, tags=tags)
 
     async def invalidate_pattern(
         self, pattern: str, *, namespace: str = "default", tenant_id: str | None = None
