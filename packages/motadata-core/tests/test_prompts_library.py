@@ -88,6 +88,23 @@ class TestFiles:
 
         assert (await library.render("safe", tenant_id="acme")).text == "Edited."
 
+    async def test_template_that_did_not_change_is_compiled_once(
+        self, library: PromptLibrary, folder: Path
+    ) -> None:
+        first = await library.get("safe", tenant_id="acme")
+        assert await library.get("safe", tenant_id="globex") is first
+
+        write(folder, "safe/1.md", "+++\ndescription = 'New.'\n+++\nSort this.")
+        assert (await library.get("safe", tenant_id="acme")).description == "New."
+
+    async def test_no_more_than_the_last_templates_are_kept(self, folder: Path) -> None:
+        source = FilePrompts(folder)
+        for number in range(300):
+            write(folder, "safe/1.md", f"Text {number}.")
+            await PromptLibrary([source]).get("safe", tenant_id="acme")
+
+        assert len(source._workshop._kept) == 256
+
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import threading
 import tomllib
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,6 +24,7 @@ from motadata.core.tenancy import Identifier, TenantId
 _FILE: Final = re.compile(r"([1-9][0-9]{0,9})\.md", re.ASCII)
 _FRONT: Final = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _MOST_BYTES: Final = 1_000_000
+_MOST_KEPT: Final = 256
 
 
 class PromptSource(Protocol):
@@ -54,6 +58,11 @@ class FilePrompts:
     directory: Path
     active: dict[str, int] = field(default_factory=dict)
     limits: PromptLimits = field(default_factory=PromptLimits)
+    _workshop: Workshop = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make room for templates that were compiled."""
+        object.__setattr__(self, "_workshop", Workshop(self.limits))
 
     async def find(
         self, name: Identifier, version: int | None, tenant: TenantId
@@ -92,7 +101,8 @@ class FilePrompts:
         except UnicodeDecodeError as error:
             message = f"The file {path.name!r} of the prompt {name!r} is not UTF-8."
             raise PromptTemplateError(message, remedy="Save it as UTF-8.") from error
-        return _parse(name, version, text, self.limits)
+        declaration, text = _split(name, version, text)
+        return self._workshop.template(name, version, text, declaration)
 
 
 class Declaration(BaseModel):
@@ -106,14 +116,41 @@ class Declaration(BaseModel):
     trusted: list[str] = []
 
 
-def template_of(
+class Workshop:
+    """Makes templates from their stored parts, and keeps the last 256; safe between threads.
+
+    What is kept is found by all of its parts, so that whoever finds it could have made it.
+    """
+
+    def __init__(self, limits: PromptLimits) -> None:
+        self._limits = limits
+        self._kept: OrderedDict[tuple[str, int, str, str], PromptTemplate] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def template(self, name: str, version: int, text: str, declaration: object) -> PromptTemplate:
+        """Return a template.
+
+        Raises:
+            PromptTemplateError: The declaration does not fit, or the text is no template.
+        """
+        # What JSON does not have, such as TOML's dates, no declaration has either.
+        key = (name, version, text, json.dumps(declaration, sort_keys=True, default=repr))
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                return kept
+        made = _template_of(name, version, text, declaration, self._limits)
+        with self._lock:
+            self._kept[key] = made
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return made
+
+
+def _template_of(
     name: str, version: int, text: str, declaration: object, limits: PromptLimits
 ) -> PromptTemplate:
-    """Return a template from its stored parts.
-
-    Raises:
-        PromptTemplateError: The declaration does not fit, or the text is no template.
-    """
     try:
         declared = Declaration.model_validate(declaration)
     except ValidationError as error:
@@ -143,7 +180,8 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _parse(name: str, version: int, text: str, limits: PromptLimits) -> PromptTemplate:
+def _split(name: str, version: int, text: str) -> tuple[dict[str, object], str]:
+    """Return what stands in front of a template, and its text."""
     match = _FRONT.match(text)
     declaration: dict[str, object] = {}
     if match:
@@ -155,4 +193,4 @@ def _parse(name: str, version: int, text: str, limits: PromptLimits) -> PromptTe
             )
             raise PromptTemplateError(message, remedy="Correct it.") from error
         text = text[match.end() :]
-    return template_of(name, version, text.removesuffix("\n"), declaration, limits)
+    return declaration, text.removesuffix("\n")

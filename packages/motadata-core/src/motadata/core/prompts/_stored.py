@@ -10,7 +10,7 @@ from typing import Final, cast
 from motadata.core.errors import PromptNotFoundError, PromptTemplateError
 from motadata.core.models import Record
 from motadata.core.prompts._limits import PromptLimits
-from motadata.core.prompts._sources import template_of
+from motadata.core.prompts._sources import Workshop
 from motadata.core.prompts._template import PromptTemplate
 from motadata.core.protocols import Database
 from motadata.core.tenancy import Identifier, TenantId, resolve_tenant
@@ -70,7 +70,7 @@ class DatabasePrompts:
 
     def __init__(self, database: Database, *, limits: PromptLimits | None = None) -> None:
         self._database = database
-        self._limits = PromptLimits() if limits is None else limits
+        self._workshop = Workshop(PromptLimits() if limits is None else limits)
 
     async def add(
         self, template: PromptTemplate, *, activate: bool = False, tenant_id: str | None = None
@@ -165,10 +165,9 @@ class DatabasePrompts:
             return None
         (row,) = rows
         return await asyncio.to_thread(
-            template_of,
+            self._workshop.template,
             str(name),
             cast("int", row["version"]),
             str(row["body"]),
             row["declaration"],
-            self._limits,
         )
