@@ -141,6 +141,18 @@ async def test_stored_version_cannot_be_changed_even_by_sql(
         )
 
 
+async def test_version_that_is_not_active_can_be_removed(prompts: DatabasePrompts) -> None:
+    await prompts.add(ONE, activate=True, tenant_id="acme")
+    await prompts.add(TWO, tenant_id="acme")
+
+    assert await prompts.remove("triage", 2, tenant_id="globex") is False
+    assert await prompts.remove("triage", 2, tenant_id="acme") is True
+    assert await prompts.remove("triage", 2, tenant_id="acme") is False
+    with pytest.raises(PromptTemplateError, match="is the active one"):
+        await prompts.remove("triage", 1, tenant_id="acme")
+    assert [one.version for one in await prompts.versions("triage", tenant_id="acme")] == [1]
+
+
 async def test_active_version_cannot_be_deleted(
     prompts: DatabasePrompts, library: PromptLibrary, database: PostgresDatabase
 ) -> None:
@@ -238,6 +250,18 @@ async def test_tenants_do_not_see_each_other_s_outcomes(outcomes: PromptOutcomes
     assert await outcomes.record("tone", "a", 1.0, outcome_id=outcome, tenant_id="globex")
 
 
+async def test_forgotten_outcomes_are_gone_for_that_tenant_and_experiment(
+    outcomes: PromptOutcomes,
+) -> None:
+    for tenant, experiment in (("acme", "tone"), ("acme", "other"), ("globex", "tone")):
+        await outcomes.record(experiment, "a", 1.0, tenant_id=tenant)
+
+    assert await outcomes.forget("tone", tenant_id="acme") == 1
+    assert await outcomes.summarise("tone", tenant_id="acme") == ()
+    assert len(await outcomes.summarise("other", tenant_id="acme")) == 1
+    assert len(await outcomes.summarise("tone", tenant_id="globex")) == 1
+
+
 async def test_unfit_outcome_is_a_typed_error(outcomes: PromptOutcomes) -> None:
     with pytest.raises(PromptError, match="nan"):
         await outcomes.record("tone", "a", float("nan"), tenant_id="acme")
@@ -253,6 +277,8 @@ async def test_nothing_goes_without_a_tenant(
         prompts.activate("triage", 1),
         prompts.deactivate("triage"),
         prompts.versions("triage"),
+        prompts.remove("triage", 1),
+        outcomes.forget("tone"),
         outcomes.record("tone", "a", 1.0),
         outcomes.summarise("tone"),
     ):

@@ -155,6 +155,10 @@ class TestRendering:
         assert make_inert(text) == text
         assert data_block("two\nlines", name="x") == '<data name="x">\ntwo\nlines\n</data>'
 
+    def test_name_of_a_block_cannot_end_its_tag(self) -> None:
+        with pytest.raises(InvalidIdentifierError):
+            data_block("x", name='a"></data>')
+
 
 class TestVariables:
     def test_missing_and_unknown_ones_are_named_and_not_quoted(self) -> None:

@@ -112,7 +112,7 @@ async def test_estimate_of_english_is_near_the_count_and_not_below(counter: Tikt
 
 
 async def test_hostile_text_does_not_hold_the_caller_up(counter: TiktokenTokens) -> None:
-    assert counter.count("a" * 1_000_000, model="gpt-4o") == 250_000
+    assert counter.count("a" * 100_000, model="gpt-4o") == 25_000
 
 
 @pytest.mark.skipif(

@@ -124,6 +124,7 @@ async def test_keys_are_read_from_the_environment() -> None:
         ({"1": base64.b64encode(b"hunter2").decode()}, "has 7 bytes"),
         ({"01": base64.b64encode(bytes(32)).decode()}, "'01' is no version"),
         ({"two": base64.b64encode(bytes(32)).decode()}, "'two' is no version"),
+        ({"1" * 5000: base64.b64encode(bytes(32)).decode()}, "is no version"),
         ({"0": base64.b64encode(bytes(32)).decode()}, "'0' is no version"),
         ("hunter2", "does not fit"),
     ],

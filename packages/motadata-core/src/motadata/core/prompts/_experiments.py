@@ -22,6 +22,7 @@ _RECORD: Final = (
     "insert into motadata.prompt_outcome (tenant_id, experiment, outcome_id, variant, score)"
     " values ($1, $2, $3, $4, $5) on conflict (tenant_id, experiment, outcome_id) do nothing"
 )
+_FORGET: Final = "delete from motadata.prompt_outcome where tenant_id = $1 and experiment = $2"
 _SUMMARY: Final = (
     "select variant, count(*) as outcomes, avg(score) as mean,"
     " coalesce(stddev_samp(score), 0) as deviation from motadata.prompt_outcome"
@@ -173,6 +174,12 @@ class PromptOutcomes:
             )
             for row in rows
         )
+
+    async def forget(self, experiment: str, *, tenant_id: str | None = None) -> int:
+        """Delete the tenant's outcomes of an experiment; return how many there were."""
+        tenant = resolve_tenant(tenant_id)
+        async with self._database.transaction(tenant) as transaction:
+            return await transaction.execute(_FORGET, tenant, Identifier(experiment))
 
 
 def _draw(*parts: str) -> float:

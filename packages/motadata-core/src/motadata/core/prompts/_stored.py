@@ -44,6 +44,11 @@ _VERSIONS: Final = (
     " on a.tenant_id = t.tenant_id and a.name = t.name and a.version = t.version"
     " where t.tenant_id = $1 and t.name = $2 order by t.version desc limit $3"
 )
+_REMOVE: Final = (
+    "delete from motadata.prompt_template t where tenant_id = $1 and name = $2 and version = $3"
+    " and not exists (select from motadata.prompt_active a"
+    " where a.tenant_id = $1 and a.name = $2 and a.version = $3)"
+)
 _DEACTIVATE: Final = "delete from motadata.prompt_active where tenant_id = $1 and name = $2"
 
 
@@ -132,6 +137,24 @@ class DatabasePrompts:
         tenant = resolve_tenant(tenant_id)
         async with self._database.transaction(tenant) as transaction:
             return await transaction.execute(_DEACTIVATE, tenant, Identifier(name)) > 0
+
+    async def remove(self, name: str, version: int, *, tenant_id: str | None = None) -> bool:
+        """Forget a version; return whether it was there.
+
+        Raises:
+            PromptTemplateError: It is the active one.
+        """
+        tenant = resolve_tenant(tenant_id)
+        key = (tenant, Identifier(name), version)
+        async with self._database.transaction(tenant) as transaction:
+            if await transaction.execute(_REMOVE, *key):
+                return True
+            if await transaction.fetch_value(_CHECKSUM, *key) is None:
+                return False
+        message = f"Version {version} of the prompt {name!r} is the active one."
+        raise PromptTemplateError(
+            message, remedy="Activate another first, or deactivate it.", tenant_id=tenant
+        )
 
     async def versions(
         self, name: str, *, tenant_id: str | None = None

@@ -32,7 +32,7 @@ _PER_MESSAGE: Final = 4
 _PER_PASSAGE: Final = 24
 _PREFACE: Final = 64
 """What rendering adds around a message, a passage, and all passages together."""
-_LONGEST: Final = 200_000
+_LONGEST: Final = 50_000
 """Longer texts are estimated: counting them would hold the caller up."""
 _VOCABULARIES: Final = {
     "cl100k_base": (

@@ -97,6 +97,9 @@ class ContextWindow:
     def build(self, items: Iterable[ContextItem | Message]) -> BuiltContext:
         """Return the messages that fit, in their order; a bare message has priority 0.
 
+        It counts every message on the calling thread: about 3 ms for 1000 of them with estimates.
+        For long histories and a counter that is slower, call it with `asyncio.to_thread`.
+
         Raises:
             ContextWindowError: The system messages and the last user turn alone do not fit, or
                 there are more than 10,000 messages.

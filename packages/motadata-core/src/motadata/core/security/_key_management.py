@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
@@ -15,6 +16,7 @@ from motadata.core.security._encryption import KEY_LENGTH, require_cryptography,
 from motadata.core.settings import Settings
 
 
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _KEYS_VARIABLE: Final = "MOTADATA_SECURITY_MASTER_KEYS"
 _REMEDY: Final = f'Write {_KEYS_VARIABLE} as {{"1": "<base64 of 32 random bytes>"}}.'
 
@@ -150,7 +152,7 @@ def _place(context: Mapping[str, str], *, version: str) -> dict[str, str]:
 
 
 def _check(version: str, key: SecretBytes) -> None:
-    if not (version.isascii() and version.isdigit() and str(int(version)) == version != "0"):
+    if _VERSION.fullmatch(version) is None:
         message = f"{version!r} is no version of a master key."
         raise ConfigurationError(message, remedy="Count them: 1, 2, 3.")
     length = len(key.get_secret_value())
