@@ -30,6 +30,8 @@ _POOR_TITLE: Final = re.compile(
     r"|\.(?:docx?|pptx?|xlsx?|indd|tex|dvi|qxd|pdf|txt)$",
     re.IGNORECASE,
 )
+# Word exports a list's entries as bookmarks when somebody gave them a heading's style.
+_BULLET: Final = re.compile("[\uf000-\uf0ff•▪●○◦]\\s")
 Outline = dict[int, list[tuple[int, str]]]
 
 
@@ -112,7 +114,7 @@ def _outline(document: pypdfium2.PdfDocument, budget: Budget) -> Outline:
             target = bookmark.get_dest()
             index = target.get_index() if target is not None else None
             title = _SPACE.sub(" ", bookmark.get_title()).strip()
-            if index is not None and title:
+            if index is not None and title and not _BULLET.match(title):
                 budget.open_section()
                 found[index].append((bookmark.level, title))
     except (PdfiumError, UnicodeDecodeError):
