@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
-from motadata.core.cache import MemoryCache, create_memory_cache
+from motadata.core.cache import MemoryCache, TieredCache, create_memory_cache, create_tiered_cache
 from motadata.core.errors import ConfigurationError
 from motadata.core.platform import ComponentSpec, Platform
 from motadata.core.protocols import Database
@@ -99,20 +99,34 @@ class CacheSettings(Settings, prefix="MOTADATA_CACHE_"):
         max_size: Most entries.
         max_bytes: About how much memory the values may take; None sets no limit.
         ttl: Seconds that an entry lives.
+        redis_url: Address of the Redis-protocol server, single or Cluster, that instances share;
+            None keeps the cache in memory.
+        tenant_max_bytes: About how many bytes one tenant may hold on that server.
     """
 
     max_size: int = Field(default=10_000, gt=0)
     max_bytes: int | None = Field(default=256 * 1024 * 1024, gt=0)
     ttl: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    redis_url: SecretStr | None = None
+    tenant_max_bytes: int | None = Field(default=None, gt=0)
 
 
-def open_cache(platform: Platform) -> MemoryCache:
-    """Build the cache of a platform from its environment.
+def open_cache(platform: Platform) -> MemoryCache | TieredCache:
+    """Build the cache of a platform from its environment: in memory, or over a server.
 
     Raises:
         ConfigurationError: A setting does not fit.
+        MissingExtraError: A server is named and `redis` is not installed.
     """
     settings = CacheSettings.from_environment(platform.environment)
+    if settings.redis_url is not None:
+        return create_tiered_cache(
+            settings.redis_url,
+            default_ttl=settings.ttl,
+            max_size=settings.max_size,
+            max_bytes=settings.max_bytes,
+            tenant_max_bytes=settings.tenant_max_bytes,
+        )
     return create_memory_cache(settings.ttl, settings.max_size, max_bytes=settings.max_bytes)
 
 

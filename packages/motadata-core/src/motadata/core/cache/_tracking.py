@@ -26,6 +26,7 @@ class Tracker:
         self._server = server
         self._near = near
         self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
 
     def start(self) -> None:
         """Begin to listen, for as long as it takes until there is somebody to listen to."""
@@ -33,13 +34,15 @@ class Tracker:
 
     async def stop(self) -> None:
         """Listen no longer."""
+        # A task group that fails just when it is cancelled forgets that it was, hence the flag.
+        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
         self._near.close()
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_stopped:
             try:
                 await self._listen_to_all(await self._server.primaries())
             except* ServerUnavailableError:
