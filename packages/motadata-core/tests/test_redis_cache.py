@@ -1,12 +1,21 @@
+"""The cache on a server: what the contract does not say, on a real server and a real cluster."""
+
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
 
-from motadata.core.cache import RedisCache, create_redis_cache
+from motadata.core.cache import RedisCache, create_redis_cache, create_tiered_cache
+from motadata.core.cache._key import ChangedKey, digest, read_changed_key, redis_names, tag_key
 from motadata.core.embedded import EmbeddedRedis, EmbeddedRedisCluster
+from motadata.core.errors import CacheError, ConfigurationError
+from motadata.core.resilience import deadline_scope
 from motadata.core.testing.cache import CacheConformance
 
 
@@ -18,7 +27,345 @@ async def cache(embedded_redis: EmbeddedRedis) -> AsyncIterator[RedisCache]:
         yield made
 
 
+@pytest.fixture
+async def raw(embedded_redis: EmbeddedRedis) -> AsyncIterator[Redis]:
+    """What an operator sees on the server."""
+    async with Redis.from_url(embedded_redis.url.get_secret_value()) as client:
+        yield client
+
+
 class TestRedisCacheKeepsTheContract(CacheConformance):
     @pytest.fixture
     async def cache(self, cache: RedisCache) -> RedisCache:
         return cache
+
+
+class TestRedisCacheWithAQuotaKeepsTheContract(CacheConformance):
+    @pytest.fixture
+    async def cache(self, embedded_redis: EmbeddedRedis) -> AsyncIterator[RedisCache]:
+        async with create_redis_cache(embedded_redis.url, tenant_max_bytes=100_000) as made:
+            for tenant in ("acme", "globex"):
+                await made.invalidate_tenant(tenant_id=tenant)
+            yield made
+
+
+@pytest.mark.soak
+class TestRedisCacheOnAClusterKeepsTheContract(CacheConformance):
+    @pytest.fixture
+    async def cache(
+        self, embedded_redis_cluster: EmbeddedRedisCluster
+    ) -> AsyncIterator[RedisCache]:
+        async with create_redis_cache(embedded_redis_cluster.url, timeout=5.0) as made:
+            for tenant in ("acme", "globex"):
+                await made.invalidate_tenant(tenant_id=tenant)
+            yield made
+
+
+async def test_keys_that_read_alike_when_joined_are_different_keys(cache: RedisCache) -> None:
+    await cache.set("b:c", 1, namespace="a", tenant_id="acme")
+    await cache.set("c", 2, namespace="a-b", tenant_id="acme")
+    await cache.set("}:x", 3, tenant_id="acme")
+
+    assert await cache.get("c", namespace="a", tenant_id="acme") is None
+    assert await cache.invalidate_pattern("*", namespace="a", tenant_id="acme") == 1
+    assert await cache.get("c", namespace="a-b", tenant_id="acme") == 2
+    assert await cache.get("}:x", tenant_id="acme") == 3
+
+
+async def test_every_key_on_the_server_is_of_one_tenant_and_one_slot(
+    cache: RedisCache, raw: Redis
+) -> None:
+    await cache.set("*", 1, tags=["doc"], tenant_id="acme")
+
+    names = [name.decode() for name in await raw.keys("*{acme}*")]
+
+    assert len(names) >= 5
+    assert all(name.startswith(("cache:{acme}:", "cache-index:{acme}:")) for name in names)
+
+
+async def test_pattern_finds_every_key_that_was_there_among_many(cache: RedisCache) -> None:
+    await cache.set_many({f"doc:{number}": number for number in range(3_000)}, tenant_id="acme")
+    await cache.set_many({f"tag:{number}": number for number in range(50)}, tenant_id="acme")
+    await cache.set("doc:1", 1, tenant_id="globex")
+
+    assert await cache.invalidate_pattern("doc:*", tenant_id="acme") == 3_000
+    assert await cache.invalidate_pattern("doc:*", tenant_id="acme") == 0
+    assert await cache.invalidate_pattern("*", tenant_id="acme") == 50
+    assert await cache.get("doc:1", tenant_id="globex") == 1
+
+
+async def test_values_whose_index_the_server_lost_are_not_left_behind_by_a_pattern(
+    cache: RedisCache, raw: Redis
+) -> None:
+    await cache.set("doc:1", 1, tenant_id="acme")
+    await raw.delete(redis_names("acme", "default").index_key)
+
+    await cache.invalidate_pattern("doc:*", tenant_id="acme")
+
+    assert await cache.get("doc:1", tenant_id="acme") is None
+
+
+@pytest.mark.parametrize("lost", ["generation", "namespace", "tag"])
+async def test_a_word_that_the_server_lost_never_brings_an_old_value_back(
+    cache: RedisCache, raw: Redis, lost: str
+) -> None:
+    names = redis_names("acme", "default")
+    key = {
+        "generation": names.generation_key,
+        "namespace": names.namespace_key,
+        "tag": tag_key("acme", digest("doc")),
+    }[lost]
+    await cache.set("key", "old", tags=["doc"], tenant_id="acme")
+    await raw.delete(key)
+    assert await cache.get("key", tenant_id="acme") is None
+
+    await cache.set("other", 1, tags=["doc"], tenant_id="acme")
+
+    assert await cache.get("key", tenant_id="acme") is None
+    assert await cache.get("other", tenant_id="acme") == 1
+
+
+async def test_another_instance_sees_at_once_what_one_forgot(
+    cache: RedisCache, embedded_redis: EmbeddedRedis
+) -> None:
+    async with create_redis_cache(embedded_redis.url) as other:
+        await cache.set("key", 1, tenant_id="acme")
+        assert await other.get("key", tenant_id="acme") == 1
+
+        await cache.invalidate_tenant(tenant_id="acme")
+
+        assert await other.get("key", tenant_id="acme") is None
+        await other.set("key", 2, tenant_id="acme")
+        assert await cache.get("key", tenant_id="acme") == 2
+
+
+async def test_one_computation_serves_two_instances(
+    cache: RedisCache, embedded_redis: EmbeddedRedis
+) -> None:
+    runs = 0
+
+    async def compute() -> object:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0.05)
+        return runs
+
+    async with create_redis_cache(embedded_redis.url, timeout=5.0) as other:
+        values = await asyncio.gather(
+            *(
+                one.get_or_compute("cold", compute, tenant_id="acme")
+                for _ in range(500)
+                for one in (cache, other)
+            )
+        )
+
+    assert values == [1] * 1_000
+
+
+async def test_another_instance_takes_over_when_the_one_that_computes_dies(
+    embedded_redis: EmbeddedRedis, cache: RedisCache, raw: Redis
+) -> None:
+    async with create_redis_cache(embedded_redis.url, lease=0.3) as dead:
+        # A lease that nobody renews is what a dead instance leaves.
+        await dead._leases.acquire(redis_names("acme", "default"), "key", 60_000, ())
+
+        assert await cache.get_or_compute("key", _one, tenant_id="acme") == 1
+
+
+async def test_lease_is_renewed_while_the_computation_runs(
+    embedded_redis: EmbeddedRedis, cache: RedisCache
+) -> None:
+    runs = 0
+
+    async def compute() -> object:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0.6)
+        return runs
+
+    async with create_redis_cache(embedded_redis.url, lease=0.2) as slow:
+        first = asyncio.create_task(slow.get_or_compute("key", compute, tenant_id="acme"))
+        await asyncio.sleep(0.05)
+
+        assert await cache.get_or_compute("key", compute, tenant_id="acme") == 1
+        assert await first == 1
+
+
+async def test_value_is_not_stored_when_another_instance_overtook_its_computation(
+    cache: RedisCache, embedded_redis: EmbeddedRedis
+) -> None:
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def compute() -> object:
+        started.set()
+        await gate.wait()
+        return "stale"
+
+    async with create_redis_cache(embedded_redis.url) as other:
+        for change in (
+            lambda: other.delete("key", tenant_id="acme"),
+            lambda: other.invalidate_pattern("k?y", tenant_id="acme"),
+            lambda: other.invalidate_tag("doc", tenant_id="acme"),
+            lambda: other.invalidate_tenant(tenant_id="acme"),
+        ):
+            started.clear()
+            gate.clear()
+            waiting = asyncio.create_task(
+                cache.get_or_compute("key", compute, tags=["doc"], tenant_id="acme")
+            )
+            await started.wait()
+            await change()
+            gate.set()
+
+            assert await waiting == "stale"
+            assert await cache.get("key", tenant_id="acme") is None
+
+
+async def test_tenant_holds_no_more_than_its_quota_and_others_are_not_touched(
+    embedded_redis: EmbeddedRedis, raw: Redis
+) -> None:
+    async with create_redis_cache(embedded_redis.url, tenant_max_bytes=50_000) as cache:
+        await cache.set("theirs", "x" * 1_000, tenant_id="quiet")
+        for number in range(200):
+            await cache.set(f"k{number}", "x" * 1_000, tenant_id="greedy")
+        await cache.set("huge", "x" * 60_000, tenant_id="greedy")
+        held = await cache.get_many([f"k{number}" for number in range(200)], tenant_id="greedy")
+
+        assert 30 <= len(held) <= 50
+        assert await cache.get("huge", tenant_id="greedy") is None
+        assert await cache.get("theirs", tenant_id="quiet") is not None
+        sizes = [await raw.strlen(name) for name in await raw.keys("cache:{greedy}:*.*:*")]
+        assert sum(sizes) <= 50_000
+
+
+async def test_storm_of_cancellations_gives_nobody_the_value_of_another(
+    cache: RedisCache,
+) -> None:
+    for tenant in range(5):
+        values = {f"k{number}": f"t{tenant}/k{number}" for number in range(20)}
+        await cache.set_many(values, tenant_id=f"t{tenant}")
+    wrong: list[object] = []
+
+    async def ask(number: int) -> None:
+        tenant, key = f"t{number % 5}", f"k{number % 20}"
+        match number % 3:
+            case 0:
+                got = await cache.get(key, tenant_id=tenant)
+            case 1:
+                got = (await cache.get_many([key], tenant_id=tenant))[key]
+            case _:
+                await cache.set(key, f"{tenant}/{key}", tenant_id=tenant)
+                got = await cache.get_or_compute(key, _one, tenant_id=tenant)
+        if got != f"{tenant}/{key}":
+            wrong.append((tenant, key, got))
+
+    for start in range(0, 4_000, 500):
+        tasks = [asyncio.create_task(ask(number)) for number in range(start, start + 500)]
+        for turn in range(10):
+            await asyncio.sleep(0.0005 * turn)
+            for task in tasks[turn::20]:
+                task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [
+            result
+            for result in results
+            if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError)
+        ] == []
+
+    assert wrong == []
+    assert await cache.get("k1", tenant_id="t1") == "t1/k1"
+
+
+async def test_server_that_does_not_answer_is_a_typed_error_in_time(tmp_path: Path) -> None:
+    async with (
+        EmbeddedRedis(tmp_path) as server,
+        create_redis_cache(server.url, timeout=0.3) as cache,
+    ):
+        await cache.set("key", 1, tenant_id="acme")
+        server.pause()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        with pytest.raises(CacheError) as caught:
+            await cache.get("key", tenant_id="acme")
+        took = loop.time() - started
+        with deadline_scope(0.05), pytest.raises(Exception, match="took longer"):
+            await cache.get("key", tenant_id="acme")
+        server.resume()
+
+        assert caught.value.retryable
+        assert took < 0.5
+        assert server.url.get_secret_value() not in str(caught.value)
+
+
+async def test_absent_server_is_an_error_when_the_cache_is_entered() -> None:
+    with pytest.raises(CacheError, match=r"127\.0\.0\.1:1"):
+        async with create_redis_cache("redis://:secret@127.0.0.1:1"):
+            pass
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://h:port"])
+def test_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="not valid"):
+        create_redis_cache(url)
+
+
+@given(
+    tenant=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    namespace=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    key=st.text(min_size=1, max_size=50).filter(lambda text: text.isprintable()),
+)
+def test_what_a_key_concerns_can_be_read_from_it(tenant: str, namespace: str, key: str) -> None:
+    names = redis_names(tenant, namespace)
+
+    assert read_changed_key(names.value_key("0a.1b", digest(key))) == ChangedKey(
+        tenant, namespace, digest(key)
+    )
+    assert read_changed_key(names.generation_key) == ChangedKey(tenant)
+    assert read_changed_key(names.namespace_key) == ChangedKey(tenant, namespace)
+    assert read_changed_key(tag_key(tenant, digest(key))) == ChangedKey(
+        tenant, tag_digest=digest(key)
+    )
+    assert read_changed_key(names.index_key) is None
+
+
+@pytest.mark.soak
+async def test_cluster_goes_on_when_a_master_is_killed(
+    embedded_redis_cluster: EmbeddedRedisCluster,
+) -> None:
+    cluster = embedded_redis_cluster
+    url = ",".join(one.get_secret_value().removeprefix("redis://") for one in cluster.urls)
+    hosts = ",".join(one.rpartition("@")[2] for one in url.split(","))
+    login = url.partition("@")[0]
+    async with create_tiered_cache(f"redis://{login}@{hosts}") as cache:
+        for tenant in range(60):
+            await cache.set("key", tenant, tenant_id=f"t{tenant}")
+        asked = answered = 0
+        stop = asyncio.Event()
+
+        async def read(tenant: int) -> None:
+            nonlocal asked, answered
+            while not stop.is_set():
+                asked += 1
+                assert await cache.get("key", tenant_id=f"t{tenant}") in (None, tenant)
+                answered += 1
+                await asyncio.sleep(0.005)
+
+        readers = [asyncio.create_task(read(tenant)) for tenant in range(60)]
+        await asyncio.sleep(0.2)
+        await cluster.kill(cluster.ports[1])
+        await asyncio.sleep(1.0)
+        async with asyncio.timeout(15):
+            while cache.statistics().is_away:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+        stop.set()
+        results = await asyncio.gather(*readers, return_exceptions=True)
+        await cluster.start(cluster.ports[1])
+
+        assert [result for result in results if result is not None] == []
+        assert answered >= 0.99 * asked
+        await cache.set("key", "again", tenant_id="t1")
+        assert await cache.get("key", tenant_id="t1") == "again"
+
+
+async def _one() -> object:
+    return 1
