@@ -178,6 +178,18 @@ def test_code_stays_whole_and_with_the_line_that_announces_it() -> None:
     assert any(f"Drain it by running:\n\n{code}" in chunk for chunk in chunks)
 
 
+def test_a_sentence_that_announces_a_list_goes_with_it() -> None:
+    paragraph = "Each type of incident has a strategy of its own that is written down. " * 4
+    text = f"{paragraph}Criteria include:\n\n" + "".join(
+        f"- Criterion number {number} of the list\n" for number in range(8)
+    )
+
+    found = _texts(text, chunk_text(text, budget=100, overlap=0))
+
+    assert found[0].endswith("written down.")
+    assert found[1].startswith("Criteria include:\n\n- Criterion number 0")
+
+
 def test_a_list_stays_whole_when_it_fits() -> None:
     items = "\n".join(f"* step {i} of the plan" for i in range(6))
     text = "Some words come first. " * 8 + f"\n\n{items}\n\nAnd some after."

@@ -15,7 +15,7 @@ from motadata.core.models import Section
 from motadata.rag._sentences import Block, Span, blocks, lines, sentences
 
 
-CHUNKER_VERSION: Final = 1
+CHUNKER_VERSION: Final = 2
 DEFAULT_BUDGET: Final = 220
 DEFAULT_OVERLAP: Final = 30
 
@@ -141,8 +141,9 @@ def _pack(text: str, found: Iterable[Block], *, budget: int, overlap: int) -> It
                 current.extend(units)
                 continue
         elif _fits(text, units[:1], whole[1], budget) and _is_filled(text, current, budget):
-            yield _span(current)
-            current = units
+            announcing = _announcing(text, current, whole[1], budget)
+            yield _span(current[: len(current) - len(announcing)])
+            current = [*announcing, *units]
             continue
         for unit in units:
             if current and not _fits(text, current, unit[1], budget):
@@ -151,6 +152,13 @@ def _pack(text: str, found: Iterable[Block], *, budget: int, overlap: int) -> It
             current.append(unit)
     if current:
         yield _span(current)
+
+
+def _announcing(text: str, current: Sequence[Span], end: int, budget: int) -> list[Span]:
+    """Return the last sentence of a chunk if it announces what follows: `Criteria include:`."""
+    last = list(current[-1:])
+    moves = len(current) > 1 and text[last[0][1] - 1] == ":" and _fits(text, last, end, budget)
+    return last if moves else []
 
 
 def _held_together(text: str, found: Iterable[Block], budget: int) -> Iterator[list[Block]]:
