@@ -13,7 +13,7 @@ from motadata.core.cache._key import RedisNames
 from motadata.core.cache._redis_reading import Found, Reading
 from motadata.core.cache._redis_scripts import WRITE
 from motadata.core.cache._redis_server import Call, RedisServer, Reply, ServerUnavailableError
-from motadata.core.errors import OverloadError
+from motadata.core.errors import CacheError, OverloadError
 
 
 # So much in one script: the server answers others in between.
@@ -78,6 +78,7 @@ class Batches:
         self._writes: dict[RedisNames, list[_Write]] = {}
         self._waiting = 0
         self._is_scheduled = False
+        self._is_closed = False
         self._flying: set[asyncio.Task[None]] = set()
 
     def read(self, names: RedisNames, digest: str) -> Future[Found | None]:
@@ -107,11 +108,15 @@ class Batches:
         return answer
 
     async def close(self) -> None:
-        """Wait for what is on its way."""
+        """Wait for what is on its way, and take nothing more."""
+        self._is_closed = True
         while self._flying:
             await asyncio.wait(self._flying)
 
     def _schedule(self) -> asyncio.AbstractEventLoop:
+        if self._is_closed:
+            message = "The cache is closed."
+            raise CacheError(message, remedy="Use it within its `async with`.")
         if self._waiting >= _MOST_WAITING:
             message = f"{self._waiting} requests wait for the cache's server."
             raise OverloadError(message, remedy="Ask for less at once, or add servers.")

@@ -337,6 +337,14 @@ async def _send(
     client: Redis | RedisCluster, commands: Sequence[Sequence[str | bytes | int]]
 ) -> list[Reply | Exception]:
     """Run commands in one round trip per server; errors are among the answers."""
+    from redis.exceptions import RedisError
+
+    if len(commands) == 1:
+        # Unlike a pipeline's, an error of this one makes the driver look where the servers are.
+        try:
+            return [await client.execute_command(*commands[0])]
+        except (RedisError, OSError) as error:
+            return [error]
     pipeline = client.pipeline() if _is_cluster(client) else client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
