@@ -295,6 +295,7 @@ class ChangeFeed:
         self._listener = listener
         self._timeout = timeout
         self._word = secrets.token_hex(4)
+        self._is_asked = False
 
     async def start(self) -> None:
         """Ask for the announcements."""
@@ -311,26 +312,25 @@ class ChangeFeed:
         await listener.subscribe(_FEED)
 
     async def next(self) -> list[str] | None:
-        """Return the names of the keys that changed next; None stands for all keys.
+        """Return the names of the keys that changed, none of late, or None for all keys.
 
         When nothing comes for a second it asks whether the server is there.
 
         Raises:
             TimeoutError: It is not.
         """
-        is_asked = False
-        while True:
-            message = await self._listener.get_message(timeout=1.0)
-            if message is None:
-                if is_asked:
-                    raise TimeoutError
-                is_asked = True
-                await self._listener.ping(self._word)
-            elif message["type"] == "message":
-                names = message["data"]
-                return None if names is None else [_text(name) for name in names]
-            else:
-                is_asked = False
+        message = await self._listener.get_message(timeout=1.0)
+        if message is None:
+            if self._is_asked:
+                raise TimeoutError
+            self._is_asked = True
+            await self._listener.ping(self._word)
+            return []
+        self._is_asked = False
+        if message["type"] != "message":
+            return []
+        names = message["data"]
+        return None if names is None else [_text(name) for name in names]
 
 
 async def _send(

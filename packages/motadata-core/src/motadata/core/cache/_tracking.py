@@ -34,11 +34,13 @@ class Tracker:
 
     async def stop(self) -> None:
         """Listen no longer."""
-        # A task group that fails just when it is cancelled forgets that it was, hence the flag.
+        # A task group that fails just when it is cancelled forgets that it was, and so does the
+        # driver that loses its connection at that moment; hence the flag.
         self._is_stopped = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait((self._task,), timeout=_PAUSE)
         self._near.close()
 
     async def _run(self) -> None:
@@ -64,7 +66,7 @@ class Tracker:
             silent.discard(address)
             if not silent:
                 self._near.open()
-            while True:
+            while not self._is_stopped:
                 names = await feed.next()
                 if names is None:
                     self._near.flush()
@@ -75,7 +77,7 @@ class Tracker:
                         self._near.forget(changed)
 
     async def _watch(self, addresses: list[tuple[str, int]]) -> None:
-        while await self._server.primaries() == addresses:  # noqa: ASYNC110 - no event tells
+        while not self._is_stopped and await self._server.primaries() == addresses:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_LOOK_AGAIN)
         message = "The cluster's servers have changed."
         raise ServerUnavailableError(message)
