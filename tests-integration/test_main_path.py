@@ -60,7 +60,7 @@ asyncio.run(main())
         ("incidents/incident-priorities.md", "How quickly is a P1 incident resolved?", "4 hours"),
         ("changes/change-management-policy.pdf", "When does the CAB meet?", "Tuesday"),
         ("operations/disaster-recovery-plan.docx", "How much Tramline data may be lost?", "5 min"),
-        ("incidents/office-wifi.html", "How long does a guest voucher work?", "8 hours"),
+        ("operations/office-wifi.html", "How long does a guest voucher work?", "8 hours"),
     ],
 )
 async def test_a_file_of_each_format_is_cited_by_exact_place(
