@@ -98,7 +98,7 @@ async def shared(server: EmbeddedRedis) -> None:
             best[name] = max(best[name], await throughput(get))
         for name, rate in best.items():
             ratio = rate / best["redis-py asyncio"]
-            print(f"{name:24} {rate:8,.0f} gets a second · {ratio:.1f}×")
+            print(f"{name:24} {rate:8,.0f} gets a second, {ratio:.1f} times")
 
 
 async def throughput(get: Get) -> float:
