@@ -141,10 +141,12 @@ def _pack(text: str, found: Iterable[Block], *, budget: int, overlap: int) -> It
                 current.extend(units)
                 continue
         elif _fits(text, units[:1], whole[1], budget) and _is_filled(text, current, budget):
-            announcing = _announcing(text, current, whole[1], budget)
+            announcing = _announcing(text, current)
             yield _span(current[: len(current) - len(announcing)])
-            current = [*announcing, *units]
-            continue
+            current = announcing
+            if _fits(text, [*current, *units], whole[1], budget):
+                current.extend(units)
+                continue
         for unit in units:
             if current and not _fits(text, current, unit[1], budget):
                 yield _span(current)
@@ -154,11 +156,10 @@ def _pack(text: str, found: Iterable[Block], *, budget: int, overlap: int) -> It
         yield _span(current)
 
 
-def _announcing(text: str, current: Sequence[Span], end: int, budget: int) -> list[Span]:
+def _announcing(text: str, current: Sequence[Span]) -> list[Span]:
     """Return the last sentence of a chunk if it announces what follows: `Criteria include:`."""
-    last = list(current[-1:])
-    moves = len(current) > 1 and text[last[0][1] - 1] == ":" and _fits(text, last, end, budget)
-    return last if moves else []
+    announces = len(current) > 1 and text[current[-1][1] - 1] == ":"
+    return [current[-1]] if announces else []
 
 
 def _held_together(text: str, found: Iterable[Block], budget: int) -> Iterator[list[Block]]:
