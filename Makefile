@@ -39,6 +39,7 @@ test: lint types imports test-iso test-together test-integration test-wheels ## 
 test-iso: $(HATCH) ## Each package's tests with nothing but core and that package installed
 	$(HATCH) run light:test
 	$(HATCH) run core:test
+	$(HATCH) run gateway:test
 	$(HATCH) run iso:test
 
 test-together: $(HATCH) ## Each package's tests with every package installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 
@@ -13,6 +14,7 @@ from motadata.core.errors import ConfigurationError, ValidationError
 from motadata.core.models import Message, Passage
 from motadata.gateway import UNKNOWN, LLMGateway, _weights, create_gateway
 from motadata.gateway._extractive import answer_from_passages
+from motadata.gateway._ranking import by_words, to_compare
 from motadata.gateway._units import units_of
 from motadata.gateway._words import stem
 
@@ -122,6 +124,21 @@ async def test_the_same_statement_in_two_documents_is_quoted_once(gateway: LLMGa
     answer = await ask(gateway, "Who resets a VPN token?", VPN, twin)
 
     assert answer.count("token is reset by") == 1
+
+
+def test_the_most_promising_passage_is_compared_by_meaning_whatever_its_words():
+    promising = Passage(1, "Staff leave their vehicles in the underground garage.")
+    others = [
+        Passage(2 + at, f"On {day} employees eat lunch in the park where the {kind} car race is.")
+        for at, (day, kind) in enumerate(itertools.product(("Monday", "Friday"), "ABCDEF"))
+    ]
+
+    ranked = by_words("Where may employees park the car?", [promising, *others])
+    compared = to_compare(ranked)
+
+    assert all(candidate.passage != promising for candidate in ranked[:10])
+    assert any(candidate.passage == promising for candidate in compared)
+    assert len(compared) < len(ranked)
 
 
 async def test_an_answer_has_at_most_four_marks(gateway: LLMGateway):

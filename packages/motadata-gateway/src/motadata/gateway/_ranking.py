@@ -22,8 +22,12 @@ from motadata.gateway._words import content_stems
 
 MEANING_SHARE: Final = 0.6
 _CONTEXT_WEIGHT: Final = 0.5
-_EMBEDDED: Final = 16
+_EMBEDDED: Final = 10
 """How many units are compared by meaning: what an embedding costs is what an answer costs."""
+
+_LEADING: Final = 3
+_EMBEDDED_OF_LEADING: Final = 4
+"""How many units of each of the most promising passages are among them at least."""
 
 _EMBEDDED_CHARACTERS: Final = 180
 _FIGURE_ASKED: Final = re.compile(
@@ -90,7 +94,7 @@ async def by_meaning(
     question: str, candidates: Sequence[Candidate], embedder: OfflineEmbedder
 ) -> list[Candidate]:
     """Return the best candidates by words, scored by words and meaning, best first."""
-    chosen = candidates[:_EMBEDDED]
+    chosen = to_compare(candidates)
     texts = [_with_context(candidate) for candidate in chosen]
     vectors, _ = await embedder.embed([question, *texts])
     found = []
@@ -100,6 +104,19 @@ async def by_meaning(
         score = (1 - MEANING_SHARE) * candidate.lexical + MEANING_SHARE * meaning + bonus
         found.append(replace(candidate, meaning=meaning, score=score))
     return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def to_compare(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the best candidates by words, and some of each leading passage whatever its words.
+
+    The search found those passages by meaning too: the answer in them may share no word with the
+    question.
+    """
+    chosen = list(candidates[:_EMBEDDED])
+    for number in sorted({one.passage.number for one in candidates})[:_LEADING]:
+        own = [one for one in candidates if one.passage.number == number]
+        chosen.extend(one for one in own[:_EMBEDDED_OF_LEADING] if one not in chosen)
+    return chosen
 
 
 def _weights(wanted: frozenset[str], units: Sequence[frozenset[str]]) -> dict[str, float]:
