@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,10 @@ from motadata.core.embedded import EmbeddedNatsCluster
 from motadata.core.messaging import NatsCredentials, NatsMessageBus, create_message_bus
 from motadata.core.testing.message_bus import MessageBusConformance, OpenBus, Recorder
 
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
 
 pytest.importorskip("nats")
 
@@ -95,17 +100,30 @@ async def eventually_within(seconds: float, condition: Callable[[], bool]) -> No
             await asyncio.sleep(0.05)
 
 
+async def subscribed_once_healed(client: Client, subject: str) -> JetStreamContext.PullSubscription:
+    """Look behind the bus's back, as soon as the stream has a leader that can serve again."""
+    from nats.errors import TimeoutError as NatsTimeoutError
+    from nats.js.api import ConsumerConfig
+    from nats.js.errors import ServiceUnavailableError
+
+    config = ConsumerConfig(ack_policy="none", inactive_threshold=10)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await client.jetstream().pull_subscribe(
+                    subject, stream="SDK_EVENTS", config=config
+                )
+            except (NatsTimeoutError, ServiceUnavailableError):
+                await asyncio.sleep(0.1)
+
+
 async def stored_ids(cluster: EmbeddedNatsCluster, subject: str) -> Counter[str]:
     import nats
-    from nats.js.api import ConsumerConfig
 
     client = await nats.connect(cluster.urls, token=cluster.token.get_secret_value())
     seen: Counter[str] = Counter()
     try:
-        config = ConsumerConfig(ack_policy="none", inactive_threshold=10)
-        puller = await client.jetstream().pull_subscribe(
-            subject, stream="SDK_EVENTS", config=config
-        )
+        puller = await subscribed_once_healed(client, subject)
         while True:
             try:
                 messages = await puller.fetch(500, timeout=1)

@@ -84,6 +84,14 @@ def test_our_own_ids_are_left_alone() -> None:
     assert [hide_personal_data(one) for one in ids] == ids
 
 
+def test_the_end_of_a_uuid_is_no_iban() -> None:
+    # Its last two groups are a valid Belgian number.
+    identifier = "01a20518-90ac-71b7-be83-527c71c578ef"
+
+    assert hide_personal_data(identifier) == identifier
+    assert hide_personal_data("BE83 527C 71C5 78EF") == "[iban]"
+
+
 @given(number=st.from_regex(r"\A4[0-9]{15}\Z"))
 def test_check_digit_decides_about_any_number(number: str) -> None:
     total = 0

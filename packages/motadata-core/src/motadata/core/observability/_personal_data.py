@@ -13,7 +13,9 @@ from typing import Final
 
 
 _PERSONAL: Final = re.compile(
-    r"(?P<email>(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[a-z]{2,63}(?![\w-]))"
+    # A UUID comes first, so that no part of it is taken for something else: it is left alone.
+    r"(?P<uuid>(?<![\w-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![\w-]))"
+    r"|(?P<email>(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[a-z]{2,63}(?![\w-]))"
     r"|(?P<iban>(?<![a-z0-9])[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){11,30}(?![a-z0-9]))"
     r"|(?P<ip4>(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\.?\w))"
     r"|(?P<ip6>(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4}|[0-9.]{7,15})?(?![\w:]))"
@@ -68,6 +70,8 @@ def hide_personal_data(text: str) -> str:
 
 def _mark(match: re.Match[str]) -> str:
     kind, found = str(match.lastgroup), match.group()
+    if kind == "uuid":
+        return found
     if kind == "email":
         return _MARKS[kind]
     if kind in {"ip4", "ip6"}:
