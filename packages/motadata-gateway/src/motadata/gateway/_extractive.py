@@ -145,9 +145,6 @@ def _worded(chosen: Iterable[Candidate]) -> str:
 
 
 def _layout(candidate: Candidate) -> str:
-    if (
-        candidate.unit.kind in ("sentence", "paragraph", "item")
-        and "```" not in candidate.unit.text
-    ):
+    if candidate.unit.kind in ("sentence", "item") and "```" not in candidate.unit.text:
         return " ".join(candidate.unit.text.split())
     return candidate.unit.text

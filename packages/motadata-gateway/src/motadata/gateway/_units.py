@@ -1,10 +1,9 @@
 """A passage cut into the units that can answer: sentences, list items, table rows, commands.
 
 A unit is a slice of the passage, word for word. Where a sentence announces what follows ("Run:"),
-the announcement and the list or code below it are one unit, next to the list's own items; a short
-paragraph is one next to its sentences. What a unit stands under (headings, the announcement of its
-list, the head of its table) goes with it as context: it helps to find the unit, and is no part of
-an answer.
+the announcement and the list or code below it are one unit, next to the list's own items. What a
+unit stands under (headings, the announcement of its list, the head of its table) goes with it as
+context: it helps to find the unit, and is no part of an answer.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ from motadata.gateway._blocks import Block, blocks_of, heading_of, items_of, lin
 from motadata.gateway._sentences import paragraphs_of, pieces_of, sentences_of
 
 
-Kind = Literal["sentence", "paragraph", "item", "row", "code", "group"]
+Kind = Literal["sentence", "item", "row", "code", "group"]
 
 _GROUP_LONGEST: Final = 900
-_PARAGRAPH_LONGEST: Final = 350
-_PARAGRAPH_SENTENCES: Final = 3
 _TITLE_LONGEST: Final = 60
 _RULE: Final = re.compile(r"[\s|:+=-]+$")
 
@@ -90,17 +87,14 @@ def _units_of_block(text: str, block: Block, above: str) -> Iterator[Unit]:
 
 
 def _paragraphs(text: str, block: Block, above: str) -> Iterator[Unit]:
-    """Yield sentences, and before those of a short paragraph the paragraph; titles are context."""
+    """Yield the sentences of each paragraph; titles are context."""
     title = ""
     for start, end in paragraphs_of(text, block.start, block.end):
         if _is_title(text, start, end, block.end):
             title = _flat(text[start:end])
             continue
         context = _joined(above, title)
-        parts = list(sentences_of(text, start, end))
-        if 1 < len(parts) <= _PARAGRAPH_SENTENCES and end - start <= _PARAGRAPH_LONGEST:
-            yield _unit(text, start, end, "paragraph", context)
-        for first, last in parts:
+        for first, last in sentences_of(text, start, end):
             yield _unit(text, first, last, "sentence", context)
 
 
