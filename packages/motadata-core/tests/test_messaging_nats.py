@@ -27,6 +27,7 @@ from motadata.core.messaging import (
     StreamLimits,
     create_message_bus,
 )
+from motadata.core.messaging._nats_connection import flush
 from motadata.core.protocols import ConsumerOptions
 from motadata.core.testing.message_bus import (
     QUICK,
@@ -98,7 +99,7 @@ async def test_forged_agent_message_is_refused_and_counted(
     async with foreign_client(embedded_nats) as client:
         await client.publish(f"sdk.agent.triage.{name}.acme", b"1", headers=headers)
         await client.publish(f"sdk.agent.triage.{name}.acme", b"2", headers=HEADERS)
-        await client.flush()
+        await flush(client, timeout=5)
     assert await recorder.wait(1) == [2]
     assert bus.statistics.refused == 1
 
@@ -166,7 +167,7 @@ async def test_answer_is_sent_to_an_inbox_only(
             reply=f"sdk.events.{name}.globex",
             headers=HEADERS,
         )
-        await client.flush()
+        await flush(client, timeout=5)
     await eventually(lambda: bus.statistics.refused == 1)
     assert await victim.settle() == []
     assert recorder.payloads == []
@@ -183,7 +184,7 @@ async def test_answer_for_another_tenant_is_refused(
             )
 
         await client.subscribe(f"sdk.agent.*.{name}.acme", cb=answer)
-        await client.flush()
+        await flush(client, timeout=5)
         with pytest.raises(MessagingError, match="not for the tenant"):
             await bus.request(name, 1, sender="triage", tenant_id="acme")
 

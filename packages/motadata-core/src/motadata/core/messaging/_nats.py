@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from motadata.core.errors import ConfigurationError, MessagingError, OverloadError
 from motadata.core.messaging._bus import DRAIN_TIMEOUT, Bus
-from motadata.core.messaging._nats_connection import Connection, NatsCredentials, translated
+from motadata.core.messaging._nats_connection import Connection, NatsCredentials, flush, translated
 from motadata.core.messaging._nats_feed import NatsFeed
 from motadata.core.messaging._nats_requests import Requests
 from motadata.core.messaging._nats_streams import JetStream, StreamLimits, check_disk_writes
@@ -130,7 +130,7 @@ class NatsTransport:
             self._connection.on_drop(subscription._id, on_drop)  # noqa: SLF001 - the error names it
             if self._connection.is_up:
                 # From here on the server passes messages on.
-                await client.flush(timeout=_FLUSH)
+                await flush(client, timeout=_FLUSH)
         return _NatsListener(self._connection, subscription)
 
     async def store(

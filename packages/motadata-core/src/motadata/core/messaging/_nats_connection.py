@@ -176,7 +176,7 @@ class Connection:
         try:
             if client.is_connected:
                 with translated("Flushing"):
-                    await client.flush(timeout=int(_CLOSE_TIMEOUT))
+                    await flush(client, timeout=int(_CLOSE_TIMEOUT))
         except (MessagingError, TimeoutError) as error:
             _log.warning("flush_failed", error=error)
         finally:
@@ -279,6 +279,19 @@ class translated:  # noqa: N801 - reads as the statement that it is: `with trans
         else:
             return
         raise ours from error
+
+
+async def flush(client: Client, *, timeout: int) -> None:
+    """Return when the server has taken everything that was sent before.
+
+    The driver's flush writes its PING ahead of what is still buffered, so that the first PONG may
+    come back before a SUB has left. By then the buffer is written, and a second PING stands behind.
+
+    Raises:
+        nats.errors.TimeoutError: The server did not answer within `timeout` seconds.
+    """
+    await client.flush(timeout=timeout)
+    await client.flush(timeout=timeout)
 
 
 async def _close_quietly(client: Client) -> None:
