@@ -17,8 +17,11 @@ SDKError
 │   └── RetrievalError
 ├── GatewayError
 │   ├── ProviderError
+│   │   └── ContentPolicyError
 │   ├── RateLimitError
 │   ├── ValidationError
+│   │   ├── ContextLengthError
+│   │   └── GuardrailError
 │   ├── BudgetExceededError
 │   └── CircuitOpenError
 ├── DatabaseError
@@ -207,9 +210,37 @@ class GatewayError(SDKError):
 
 
 class ProviderError(GatewayError):
-    """A model provider failed, refused, or did not answer in time."""
+    """A model provider failed, refused, or did not answer in time.
+
+    Args:
+        status: HTTP status of its answer; None when there was none.
+        retry_after: Seconds that the provider asks to wait before the next try.
+    """
 
     code = "provider_error"
+
+    def __init__(  # noqa: PLR0913 - the base's attributes and two of its own
+        self,
+        message: str,
+        *,
+        remedy: str | None = None,
+        tenant_id: str | None = None,
+        trace_id: str | None = None,
+        retryable: bool | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(
+            message, remedy=remedy, tenant_id=tenant_id, trace_id=trace_id, retryable=retryable
+        )
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ContentPolicyError(ProviderError):
+    """The provider's own content policy refused the request or its answer."""
+
+    code = "content_policy"
 
 
 class RateLimitError(GatewayError):
@@ -234,6 +265,29 @@ class ValidationError(GatewayError):
     """A request to a model, or its output, broke a rule."""
 
     code = "validation_error"
+
+
+class ContextLengthError(ValidationError):
+    """The conversation is longer than the model's context window."""
+
+    code = "context_length"
+
+
+class GuardrailError(ValidationError):
+    """A guardrail refused what was asked or answered; `rule` names which, never the text."""
+
+    code = "guardrail_refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rule: str,
+        remedy: str | None = None,
+        tenant_id: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, tenant_id=tenant_id)
+        self.rule = rule
 
 
 class BudgetExceededError(GatewayError):
