@@ -219,7 +219,7 @@ class ProviderError(GatewayError):
 
     code = "provider_error"
 
-    def __init__(  # noqa: PLR0913 - the base's attributes and two of its own
+    def __init__(
         self,
         message: str,
         *,
@@ -282,7 +282,7 @@ class GuardrailError(ValidationError):
         self,
         message: str,
         *,
-        rule: str,
+        rule: str = "",
         remedy: str | None = None,
         tenant_id: str | None = None,
     ) -> None:
