@@ -218,6 +218,19 @@ class TestErrors:
 
         assert problem(response)["trace_id"] == TRACE
 
+    async def test_of_two_traces_continue_neither(self, service: Service):
+        parent = f"00-{TRACE}-b7ad6b7169203331-01"
+        token = service.headers()["authorization"]
+
+        response = await service.client.post(
+            "/v1/query",
+            json={},
+            headers=[("authorization", token), ("traceparent", parent), ("traceparent", parent)],
+        )
+
+        assert response.status_code == 422
+        assert problem(response)["trace_id"] != TRACE
+
 
 class TestAuthentication:
     @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ _SAFE_HEADERS: Final = [
     (b"cache-control", b"no-store"),
 ]
 _MAX_AUTHORIZATION: Final = 4096
+_TRACE_HEADERS: Final = frozenset((b"traceparent", b"tracestate"))
 _TENANT: Final = "motadata_tenant_id"
 
 _log = get_logger("api")
@@ -49,11 +50,12 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {
-            name: value
-            for name in ("traceparent", "tracestate")
-            if (value := header(scope, name.encode())) is not None
-        }
+        # As pairs: a name that stands twice has a meaning of its own.
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if name in _TRACE_HEADERS
+        ]
         started = time.perf_counter()
         with extract_trace(headers), span("api.request", kind="server") as current:
             watch = ResponseWatch(

@@ -14,7 +14,7 @@ the trace ids are there all the same, so that an answer, an error and a log line
 from motadata.core.observability._configuration import LogLevel, configure_observability
 from motadata.core.observability._logging import Logger, LogSink, get_logger, prepare_logging
 from motadata.core.observability._personal_data import hide_personal_data
-from motadata.core.observability._propagation import extract_trace, inject_trace
+from motadata.core.observability._propagation import extract_trace, inject_trace, with_context
 from motadata.core.observability._redaction import redact
 from motadata.core.observability._tracing import Span, SpanKind, current_trace_id, span
 
@@ -34,4 +34,5 @@ __all__ = [
     "prepare_logging",
     "redact",
     "span",
+    "with_context",
 ]

@@ -1,34 +1,105 @@
-"""Traces across processes: W3C `traceparent` and `tracestate` in the headers of a message."""
+"""Traces across processes and threads: W3C `traceparent` and `tracestate`, and the context itself.
+
+The reading is our own, after https://www.w3.org/TR/trace-context-2/: OpenTelemetry's takes the
+first of two `traceparent` headers and drops a `tracestate` that has one key twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Final
+from contextvars import copy_context
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry import trace
+
+from motadata.core.observability._trace_state import MemberList
 
 
-_PROPAGATOR: Final = TraceContextTextMapPropagator()
-_HEADERS: Final = ("traceparent", "tracestate")
+Carrier = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers of a message, their names in any case; pairs where a name may stand more than once."""
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_PARENT: Final = re.compile(
+    r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
+)
+_LONGEST_PARENT: Final = 512
+_KNOWN_FLAGS: Final = 0x03  # sampled, and a random trace id
 
 
 def inject_trace(carrier: MutableMapping[str, str]) -> None:
     """Write the current trace, if there is one, into the headers of an outgoing message."""
-    _PROPAGATOR.inject(carrier)
+    current = trace.get_current_span().get_span_context()
+    if not current.is_valid:
+        return
+    flags = current.trace_flags & _KNOWN_FLAGS
+    carrier["traceparent"] = f"00-{current.trace_id:032x}-{current.span_id:016x}-{flags:02x}"
+    if current.trace_state:
+        carrier["tracestate"] = current.trace_state.to_header()
 
 
 @contextmanager
-def extract_trace(carrier: Mapping[str, str]) -> Iterator[None]:
+def extract_trace(carrier: Carrier) -> Iterator[None]:
     """Continue, within the block, the trace that the headers of an incoming message carry.
 
-    Names are matched in any case. Headers that are absent or malformed leave the context as it is.
+    Headers that are absent, malformed or contradict each other leave the context as it is.
     """
-    headers = {name.lower(): value for name, value in carrier.items()}
-    known = {name: headers[name] for name in _HEADERS if name in headers}
-    token = otel_context.attach(_PROPAGATOR.extract(known, otel_context.get_current()))
+    caller = _read(carrier)
+    if caller is None:
+        yield
+        return
+    token = otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(caller)))
     try:
         yield
     finally:
         otel_context.detach(token)
+
+
+def with_context(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return `function` bound to the present context: its trace, its span and its tenant.
+
+    For what the interpreter does not carry over itself: `loop.run_in_executor`, an executor's
+    `submit`, a `threading.Thread`, a callback. Tasks and `asyncio.to_thread` need no help. Each
+    call gets a copy of its own, so it may be called more than once, and by several threads.
+    """
+    context = copy_context()
+
+    @wraps(function)
+    def bound(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return context.copy().run(function, *args, **kwargs)
+
+    return bound
+
+
+def _read(carrier: Carrier) -> trace.SpanContext | None:
+    """Return the caller's span, or None when the headers name none that may be continued."""
+    parents: list[str] = []
+    states: list[str] = []
+    for name, value in carrier.items() if isinstance(carrier, Mapping) else carrier:
+        lowered = name.lower()
+        if lowered == "traceparent":
+            parents.append(value)
+        elif lowered == "tracestate":
+            states.append(value)
+    if len(parents) != 1 or len(parents[0]) > _LONGEST_PARENT:
+        return None
+    match = _PARENT.fullmatch(parents[0])
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, future = match.groups()
+    # What later versions append may be ignored; version 00 has nothing to append, ff is no version.
+    if version == "ff" or (version == "00" and future):
+        return None
+    caller = trace.SpanContext(
+        int(trace_id, 16),
+        int(span_id, 16),
+        is_remote=True,
+        trace_flags=trace.TraceFlags(int(flags, 16) & _KNOWN_FLAGS),
+        trace_state=MemberList.from_header(states),
+    )
+    return caller if caller.is_valid else None
