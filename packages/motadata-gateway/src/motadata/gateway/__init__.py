@@ -6,13 +6,24 @@
 Importing this package imports neither litellm nor numpy; the first call that needs one does.
 """
 
+from motadata.gateway._call import (
+    Attribution,
+    Call,
+    CallNotes,
+    CallPart,
+    ChatStep,
+    EmbeddingStep,
+    Proceed,
+    Verdict,
+)
 from motadata.gateway._extractive import UNKNOWN
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
 from motadata.gateway._provider import Provider
 from motadata.gateway._rendering import render_message
-from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+from motadata.gateway._requests import ChatOptions, ChatRequest, EmbeddingRequest
+from motadata.gateway._steps import Governance
 from motadata.gateway._version import __version__
 
 
@@ -20,10 +31,20 @@ __all__ = [
     "EMBEDDING_MODEL",
     "EXTRACTIVE_MODEL",
     "UNKNOWN",
+    "Attribution",
+    "Call",
+    "CallNotes",
+    "CallPart",
+    "ChatOptions",
     "ChatRequest",
+    "ChatStep",
     "EmbeddingRequest",
+    "EmbeddingStep",
+    "Governance",
     "LLMGateway",
+    "Proceed",
     "Provider",
+    "Verdict",
     "__version__",
     "create_gateway",
     "render_message",

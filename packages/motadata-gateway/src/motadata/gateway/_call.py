@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Generic, Protocol, TypeVar
 
-from motadata.core.models import CompletionChunk
+from motadata.core.models import Completion, CompletionChunk, Embeddings
 from motadata.core.protocols import Cache, CachePolicy
 from motadata.gateway._provider import Provider
+from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 
 
 Request = TypeVar("Request")
@@ -18,17 +20,79 @@ Emit = Callable[[CompletionChunk], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Attribution:
+    """On whose behalf a call is made, for the bill and for evaluation.
+
+    Attributes:
+        user: Who of the tenant; an opaque id of the platform, never a name or an address.
+        feature: Which part of the product, such as `incident-summary`.
+        prompt: Name and version of the prompt template, such as `summary@3`.
+    """
+
+    user: str = ""
+    feature: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a guardrail found: the rule that spoke, and what was done. It holds no text of anybody.
+
+    Attributes:
+        rule: Name of the rule, such as `pii.email`.
+        action: `flagged`, `masked` or `refused`.
+        stage: `input` or `output`.
+    """
+
+    rule: str
+    action: str
+    stage: str
+
+
+@dataclass(slots=True)
+class CallNotes:
+    """What happened to a call on its way; every step may add to it, the usage log reads it last.
+
+    Attributes:
+        call_id: Names the call; empty when nothing records it.
+        provider: Who answered, or was asked last.
+        model: The full name of the model that answered, or was asked last.
+        attempts: Requests that were sent upstream for it.
+        cached: Whether the response cache answered: `exact`, `semantic`, or empty.
+        shared: Whether an equal call under way answered.
+        fallback_from: The model that was asked, when another one answered.
+        first_token: Seconds to the first part of a streamed answer.
+        saved_usd: What the answer would have cost, when it was cached or shared.
+        verdicts: What guardrails found.
+    """
+
+    call_id: str = ""
+    provider: str = ""
+    model: str = ""
+    attempts: int = 0
+    cached: str = ""
+    shared: bool = False
+    fallback_from: str | None = None
+    first_token: float | None = None
+    saved_usd: Decimal | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[Request]):
     """A request with everything that the steps need to know about it.
 
     Attributes:
         request: What the provider is asked.
-        provider: Who serves the model.
+        provider: Who serves the model; a fallback replaces both.
         timeout: Seconds for the answer; of a streamed one, for each part of it.
         tenant_id: As the caller gave it; within the steps behind the first, the tenant itself.
         cache: The response cache; None when there is none.
         cache_policy: What the caller wants of it.
         emit: Takes the parts of a streamed answer; None when only the whole is wanted.
+        attribution: On whose behalf it is made.
+        policy: Version of the guardrail policy, a part of the response cache's key.
+        notes: What happened so far; one object for the whole call.
     """
 
     request: Request
@@ -38,6 +102,9 @@ class Call(Generic[Request]):
     cache: Cache | None
     cache_policy: CachePolicy
     emit: Emit | None = None
+    attribution: Attribution = Attribution()
+    policy: str = ""
+    notes: CallNotes = field(default_factory=CallNotes)
 
 
 Proceed = Callable[[Call[Request]], Awaitable[Result]]
@@ -46,12 +113,44 @@ Proceed = Callable[[Call[Request]], Awaitable[Result]]
 Step = Callable[[Call[Request], Proceed[Request, Result]], Awaitable[Result]]
 """Does its work around `await proceed(call)`: before it, after it, or instead of it."""
 
+ChatStep = Step[ChatRequest, Completion]
+EmbeddingStep = Step[EmbeddingRequest, Embeddings]
 
-async def run(steps: Sequence[Step[Request, Result]], call: Call[Request]) -> Result:
-    """Pass the call through the steps, the first outermost."""
-    if len(steps) == 1:
-        return await steps[0](call, _nothing_left)
-    return await steps[0](call, lambda inner: run(steps[1:], inner))
+
+class CallPart(Protocol):
+    """A part of the gateway that governs calls: one step of each kind, around the same state.
+
+    A part that is an async context manager as well is entered and left with the gateway.
+    """
+
+    async def chat(
+        self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+    ) -> Completion:
+        """Pass a conversation on."""
+        ...
+
+    async def embedding(
+        self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+    ) -> Embeddings:
+        """Pass texts to embed on."""
+        ...
+
+
+def chained(steps: Sequence[Step[Request, Result]]) -> Callable[[Call[Request]], Awaitable[Result]]:
+    """Return the steps as one function, the first outermost; it is built once, not per call."""
+    proceed: Proceed[Request, Result] = _nothing_left
+    for step in reversed(steps):
+        proceed = _before(step, proceed)
+    return proceed
+
+
+def _before(
+    step: Step[Request, Result], proceed: Proceed[Request, Result]
+) -> Proceed[Request, Result]:
+    def passed(call: Call[Request]) -> Awaitable[Result]:
+        return step(call, proceed)
+
+    return passed
 
 
 async def _nothing_left(_call: Call[Request]) -> Result:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from pydantic import SecretStr
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.protocols import Cache
+from motadata.gateway._call import ChatStep
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
 from motadata.gateway._provider import Provider
 from motadata.gateway._routing import OFFLINE, Routes
+from motadata.gateway._steps import Governance, chat_steps, embedding_steps
 
 
 _MAX_TIMEOUT: Final = 86_400.0
 _MAX_THREADS: Final = 16
+_UNGOVERNED: Final = Governance()
 
 
 def create_gateway(
@@ -30,6 +33,8 @@ def create_gateway(
     base_urls: Mapping[str, str] | None = None,
     timeout: float = 60.0,
     embedding_threads: int = 1,
+    governance: Governance = _UNGOVERNED,
+    arrange: Callable[[tuple[ChatStep, ...]], Sequence[ChatStep]] = tuple,
 ) -> LLMGateway:
     """Return a gateway to the offline models and to the providers that are named.
 
@@ -48,6 +53,9 @@ def create_gateway(
         base_urls: Address by provider, when it is not the provider's own.
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model, 1 to 16.
+        governance: What records, limits, pays, guards and routes the calls.
+        arrange: Takes the steps of a conversation in their order and returns those to pass
+            instead: with one more, one replaced, or one left out.
 
     Raises:
         ConfigurationError: A key or address belongs to no provider, a default model to none, or a
@@ -79,6 +87,9 @@ def create_gateway(
         default_embedding_model=default_embedding_model,
         cache=cache,
         timeout=timeout,
+        chat_steps=arrange(chat_steps(governance)),
+        embedding_steps=embedding_steps(governance),
+        parts=governance.parts(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -17,13 +18,27 @@ from motadata.core.models import (
     ToolDefinition,
 )
 from motadata.core.protocols import Cache, CachePolicy
-from motadata.gateway._call import Call, Emit, run
-from motadata.gateway._requests import ChatRequest, EmbeddingRequest, as_messages, as_texts
+from motadata.gateway._call import (
+    Attribution,
+    Call,
+    ChatStep,
+    EmbeddingStep,
+    Emit,
+    chained,
+)
+from motadata.gateway._requests import (
+    ChatOptions,
+    ChatRequest,
+    EmbeddingRequest,
+    as_messages,
+    as_texts,
+)
 from motadata.gateway._routing import Routes
-from motadata.gateway._steps import CHAT_STEPS, EMBEDDING_STEPS
 
 
 _CHUNKS_AHEAD = 16
+_NOBODY = Attribution()
+_PLAIN = ChatOptions()
 
 
 class LLMGateway:
@@ -41,8 +56,17 @@ class LLMGateway:
         default_embedding_model: str,
         cache: Cache | None,
         timeout: float,
+        chat_steps: Sequence[ChatStep],
+        embedding_steps: Sequence[EmbeddingStep],
+        parts: Sequence[object] = (),
+        policy: str = "",
     ) -> None:
         self._routes = routes
+        self._chat = chained(chat_steps)
+        self._embed = chained(embedding_steps)
+        self._parts = parts
+        self._policy = policy
+        self._stack = AsyncExitStack()
         self._default_model = default_model
         self._default_embedding_model = default_embedding_model
         self._cache = cache
@@ -57,8 +81,10 @@ class LLMGateway:
         temperature: float | None = None,
         max_tokens: int | None = None,
         tools: Sequence[ToolDefinition] = (),
+        options: ChatOptions = _PLAIN,
         timeout: float | None = None,
         cache: CachePolicy = "use",
+        attribution: Attribution = _NOBODY,
         tenant_id: str | None = None,
     ) -> Completion:
         """Return the model's whole answer.
@@ -72,8 +98,10 @@ class LLMGateway:
             temperature: 0 to 2; None leaves it to the provider.
             max_tokens: Most tokens of the answer; None leaves it to the provider.
             tools: Functions that the model may ask for.
+            options: Choice of tools, seed, stops and the rest.
             timeout: Seconds; None means the gateway's default.
             cache: What to do with the response cache.
+            attribution: On whose behalf, for the bill and for evaluation.
             tenant_id: None means the tenant of the scope.
 
         Raises:
@@ -83,8 +111,8 @@ class LLMGateway:
             ProviderError: The provider failed or did not answer within `timeout`.
             RateLimitError: The provider asks to wait.
         """
-        request = self._chat(prompt, model, temperature, max_tokens, tools)
-        return await self._complete(request, timeout, cache, tenant_id, None)
+        request = self._chat_request(prompt, model, temperature, max_tokens, tools, options)
+        return await self._complete(request, timeout, cache, attribution, tenant_id, None)
 
     async def stream(
         self,
@@ -94,7 +122,10 @@ class LLMGateway:
         temperature: float | None = None,
         max_tokens: int | None = None,
         tools: Sequence[ToolDefinition] = (),
+        options: ChatOptions = _PLAIN,
         timeout: float | None = None,
+        cache: CachePolicy = "use",
+        attribution: Attribution = _NOBODY,
         tenant_id: str | None = None,
     ) -> AsyncIterator[CompletionChunk]:
         """Yield the answer as it comes; the last chunk carries finish reason, tools and usage.
@@ -108,7 +139,10 @@ class LLMGateway:
             temperature: 0 to 2; None leaves it to the provider.
             max_tokens: Most tokens of the answer; None leaves it to the provider.
             tools: Functions that the model may ask for.
+            options: Choice of tools, seed, stops and the rest.
             timeout: Seconds for each part of the answer; None means the gateway's default.
+            cache: What to do with the response cache.
+            attribution: On whose behalf, for the bill and for evaluation.
             tenant_id: None means the tenant of the scope.
 
         Raises:
@@ -118,14 +152,14 @@ class LLMGateway:
             ProviderError: The provider failed, or fell silent for `timeout`.
             RateLimitError: The provider asks to wait.
         """
-        request = self._chat(prompt, model, temperature, max_tokens, tools)
+        request = self._chat_request(prompt, model, temperature, max_tokens, tools, options)
         chunks: asyncio.Queue[CompletionChunk | None] = asyncio.Queue(_CHUNKS_AHEAD)
 
         # A task of its own keeps the span and the tenant's scope of the call out of the reader's
         # context, whatever the reader does between two chunks.
         async def produce() -> None:
             try:
-                await self._complete(request, timeout, "use", tenant_id, chunks.put)
+                await self._complete(request, timeout, cache, attribution, tenant_id, chunks.put)
             except asyncio.CancelledError:
                 raise
             except BaseException:
@@ -150,6 +184,7 @@ class LLMGateway:
         *,
         model: str | None = None,
         timeout: float | None = None,
+        attribution: Attribution = _NOBODY,
         tenant_id: str | None = None,
     ) -> Embeddings:
         """Return one unit-length vector a text, in order; no texts give no vectors.
@@ -161,6 +196,7 @@ class LLMGateway:
             texts: None of them empty.
             model: `provider/model`; None means the gateway's default embedding model.
             timeout: Seconds for all of them; None means the gateway's default.
+            attribution: On whose behalf, for the bill.
             tenant_id: None means the tenant of the scope.
 
         Raises:
@@ -179,8 +215,10 @@ class LLMGateway:
             tenant_id=tenant_id,
             cache=self._cache,
             cache_policy="use",
+            attribution=attribution,
+            policy=self._policy,
         )
-        return await run(EMBEDDING_STEPS, call)
+        return await self._embed(call)
 
     async def health(self) -> Health:
         """Say which providers can be called; nothing is called for it."""
@@ -189,12 +227,20 @@ class LLMGateway:
         return await self._routes.health(self._default_model, self._default_embedding_model)
 
     async def aclose(self) -> None:
-        """Close the providers; calls fail from now on."""
+        """Close what governs the calls, then the providers; calls fail from now on."""
         self._closed = True
-        await self._routes.aclose()
+        try:
+            await self._stack.aclose()
+        finally:
+            await self._routes.aclose()
 
     async def __aenter__(self) -> Self:
-        """Return the gateway; connections and weights are opened by the first call."""
+        """Start what governs the calls; connections and weights are opened by the first call."""
+        async with AsyncExitStack() as stack:
+            for part in self._parts:
+                if isinstance(part, AbstractAsyncContextManager):
+                    await stack.enter_async_context(part)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -206,22 +252,25 @@ class LLMGateway:
         """Close the providers."""
         await self.aclose()
 
-    def _chat(
+    def _chat_request(
         self,
         prompt: str | Sequence[Message],
         model: str | None,
         temperature: float | None,
         max_tokens: int | None,
         tools: Sequence[ToolDefinition],
+        options: ChatOptions,
     ) -> ChatRequest:
         name = self._routes.full_name(model or self._default_model)
-        return ChatRequest(name, as_messages(prompt), temperature, max_tokens, tuple(tools))
+        messages = as_messages(prompt)
+        return ChatRequest(name, messages, temperature, max_tokens, tuple(tools), options)
 
     async def _complete(
         self,
         request: ChatRequest,
         timeout: float | None,
         cache: CachePolicy,
+        attribution: Attribution,
         tenant_id: str | None,
         emit: Emit | None,
     ) -> Completion:
@@ -234,8 +283,10 @@ class LLMGateway:
             cache=self._cache,
             cache_policy=cache,
             emit=emit,
+            attribution=attribution,
+            policy=self._policy,
         )
-        return await run(CHAT_STEPS, call)
+        return await self._chat(call)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -16,8 +16,30 @@ from motadata.core.protocols import CachePolicy
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MODEL_NAME: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
 _MAX_TIMEOUT: Final = 86_400.0
+_MOST_STOPS: Final = 4
+_TOOL_CHOICES: Final = ("auto", "none", "required")
 _ROLES: Final = frozenset(get_args(Role))
 _POLICIES: Final = frozenset(get_args(CachePolicy))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatOptions:
+    """What a conversation is asked to keep to, beyond the usual.
+
+    Attributes:
+        tool_choice: `auto`, `none`, `required`, or the name of the tool to call; None leaves it to
+            the provider.
+        top_p: 0 to 1; None leaves it to the provider.
+        stop: At most four texts at which the answer ends.
+        seed: The same seed asks for the same answer, where the provider can.
+        output_schema: JSON schema that the answer's text is to follow; None asks for plain text.
+    """
+
+    tool_choice: str | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    output_schema: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +56,7 @@ class ChatRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     tools: tuple[ToolDefinition, ...] = ()
+    options: ChatOptions = ChatOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +102,19 @@ def check_chat(request: ChatRequest) -> None:
     if request.max_tokens is not None and not _is_integer(request.max_tokens):
         message_ = f"max_tokens={request.max_tokens!r} is no integer."
         raise ValidationError(message_, remedy="Pass a whole number.")
+    _check_tools(request)
+    _check_options(request.options)
+
+
+def _check_options(options: ChatOptions) -> None:
+    _check_number("top_p", options.top_p, low=0, high=1)
+    if options.seed is not None and not _is_integer(options.seed):
+        raise ValidationError("The seed is no integer.", remedy="Pass a whole number.")
+    if len(options.stop) > _MOST_STOPS or not all(_is_string(end) and end for end in options.stop):
+        raise ValidationError("`stop` is not one to four texts.", remedy="Pass up to 4 texts.")
+
+
+def _check_tools(request: ChatRequest) -> None:
     names = [tool.name for tool in request.tools]
     for name in names:
         if _TOOL_NAME.fullmatch(name) is None:
@@ -86,6 +122,10 @@ def check_chat(request: ChatRequest) -> None:
             raise ValidationError(message_, remedy="Use 1 to 64 letters, digits, '_' and '-'.")
     if len(set(names)) < len(names):
         raise ValidationError("Two tools have the same name.", remedy="Name each differently.")
+    choice = request.options.tool_choice
+    if choice is not None and choice not in (*_TOOL_CHOICES, *names):
+        message_ = f"tool_choice={choice[:64]!r} is none of the tools."
+        raise ValidationError(message_, remedy="Pass auto, none, required or the name of a tool.")
 
 
 def check_embedding(request: EmbeddingRequest) -> None:

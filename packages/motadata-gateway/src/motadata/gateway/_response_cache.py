@@ -24,7 +24,7 @@ from motadata.gateway._vectors import pack, unpack
 
 COMPLETIONS: Final = "gateway-completions"
 VECTORS: Final = "gateway-vectors"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _KEEPABLE: Final = frozenset({"stop", "tool_calls"})
 
 _NOTHING_USED: Final = Usage(0, 0, Decimal(0))
@@ -42,6 +42,8 @@ async def cached_completion(
     if call.cache_policy == "use":
         found = await _get(call.cache, key)
         if found is not None:
+            call.notes.cached = "exact"
+            call.notes.saved_usd = found.usage.cost_usd
             answer = replace(found, cached=True, usage=_NOTHING_USED)
             await _emit(call, answer)
             return answer
@@ -75,15 +77,22 @@ async def cached_vectors(
 def completion_key(call: Call[ChatRequest]) -> str:
     """Return the SHA-256 of everything that decides the answer."""
     request = call.request
+    options = request.options
     return _digest(
         {
             "format": _FORMAT,
             "model": request.model,
             "revision": call.provider.revision,
+            "policy": call.policy,
             "messages": [message.to_dict() for message in request.messages],
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
             "tools": [tool.to_dict() for tool in request.tools],
+            "tool_choice": options.tool_choice,
+            "top_p": options.top_p,
+            "stop": options.stop,
+            "seed": options.seed,
+            "output_schema": options.output_schema,
         }
     )
 
@@ -113,7 +122,14 @@ async def _emit(call: Call[ChatRequest], answer: Completion) -> None:
         return
     if answer.text:
         await call.emit(CompletionChunk(answer.text))
-    last = CompletionChunk("", answer.finish_reason, answer.tool_calls, answer.usage)
+    last = CompletionChunk(
+        "",
+        answer.finish_reason,
+        answer.tool_calls,
+        answer.usage,
+        model=answer.model,
+        call_id=call.notes.call_id,
+    )
     await call.emit(last)
 
 

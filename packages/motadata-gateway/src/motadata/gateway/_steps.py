@@ -1,21 +1,24 @@
-"""The steps that a call passes, in their order. This is the whole path; there is no other.
-
-A step of a later version (limits, breakers, budgets, guardrails) is a function of the same
-signature, put at its place in the two tuples.
-"""
+"""The steps that a call passes, in their order. This is the whole path; there is no other."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
 
 from motadata.core.errors import ProviderError
 from motadata.core.models import Completion, Embeddings
 from motadata.core.observability import get_logger, span
 from motadata.core.tenancy import resolve_tenant, tenant_scope
-from motadata.gateway._call import Call, Proceed, Request, Result, Step
+from motadata.gateway._call import (
+    Call,
+    CallPart,
+    ChatStep,
+    EmbeddingStep,
+    Proceed,
+    Request,
+    Result,
+)
 from motadata.gateway._requests import (
     ChatRequest,
     EmbeddingRequest,
@@ -113,6 +116,8 @@ async def completed_by_provider(
     call: Call[ChatRequest], _proceed: Proceed[ChatRequest, Completion]
 ) -> Completion:
     """Ask the provider, for the whole answer or part by part."""
+    call.notes.attempts += 1
+    call.notes.provider, call.notes.model = call.provider.name, call.request.model
     if call.emit is None:
         return await call.provider.complete(call.request)
     answer = Completion("", call.request.model, "unknown")
@@ -134,6 +139,8 @@ async def completed_by_provider(
                     tool_calls=chunk.tool_calls,
                     usage=chunk.usage or answer.usage,
                 )
+            if chunk.finish_reason is not None:
+                chunk = replace(chunk, model=call.request.model, call_id=call.notes.call_id)
             await call.emit(chunk)
 
 
@@ -141,6 +148,8 @@ async def embedded_by_provider(
     call: Call[EmbeddingRequest], _proceed: Proceed[EmbeddingRequest, Embeddings]
 ) -> Embeddings:
     """Ask the provider, and bring its vectors to unit length."""
+    call.notes.attempts += 1
+    call.notes.provider, call.notes.model = call.provider.name, call.request.model
     result = await call.provider.embed(call.request)
     if len(result.vectors) != len(call.request.texts):
         message = (
@@ -151,25 +160,73 @@ async def embedded_by_provider(
     return replace(result, vectors=tuple(unit_length(vector) for vector in result.vectors))
 
 
-CHAT_STEPS: Final[tuple[Step[ChatRequest, Completion], ...]] = (
-    for_tenant,
-    validated_chat,
-    traced_chat,
-    cached_completion,
-    completed_in_time,
-    completed_by_provider,
-)
-"""What `generate_async` and `stream` pass, the first step outermost."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Governance:
+    """What governs the calls of a gateway; a part that is left out is a step that is left out.
 
-EMBEDDING_STEPS: Final[tuple[Step[EmbeddingRequest, Embeddings], ...]] = (
-    for_tenant,
-    validated_embedding,
-    traced_embedding,
-    cached_vectors,
-    embedded_in_time,
-    embedded_by_provider,
-)
-"""What `embed` passes, the first step outermost."""
+    Attributes:
+        usage: Records every call.
+        guardrail_inputs: Checks and masks what is asked, and restores what was masked.
+        semantic_cache: Answers from a similar question of the same tenant.
+        deduplication: Joins equal calls of a tenant that are under way.
+        guardrail_outputs: Checks what is answered, before anything keeps it.
+        budgets: Reserves money and tokens before the call and settles them after it.
+        limits: Makes a tenant wait its turn.
+        routing: Chooses the provider; retries, breaks, falls back.
+    """
+
+    usage: CallPart | None = None
+    guardrail_inputs: CallPart | None = None
+    semantic_cache: CallPart | None = None
+    deduplication: CallPart | None = None
+    guardrail_outputs: CallPart | None = None
+    budgets: CallPart | None = None
+    limits: CallPart | None = None
+    routing: CallPart | None = None
+
+    def parts(self) -> tuple[CallPart, ...]:
+        """Return the parts that are there, in the order in which a call passes them."""
+        every = (getattr(self, name) for name in self.__slots__)
+        return tuple(part for part in every if part is not None)
+
+
+def chat_steps(governance: Governance) -> tuple[ChatStep, ...]:
+    """Return what `generate_async` and `stream` pass, the first step outermost."""
+    g = governance
+    return (
+        for_tenant,
+        validated_chat,
+        traced_chat,
+        *_chat(g.usage, g.guardrail_inputs),
+        cached_completion,
+        *_chat(g.semantic_cache, g.deduplication, g.guardrail_outputs),
+        *_chat(g.budgets, g.limits, g.routing),
+        completed_in_time,
+        completed_by_provider,
+    )
+
+
+def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
+    """Return what `embed` passes, the first step outermost."""
+    g = governance
+    return (
+        for_tenant,
+        validated_embedding,
+        traced_embedding,
+        *_embedding(g.usage, g.guardrail_inputs),
+        cached_vectors,
+        *_embedding(g.deduplication, g.budgets, g.limits, g.routing),
+        embedded_in_time,
+        embedded_by_provider,
+    )
+
+
+def _chat(*parts: CallPart | None) -> tuple[ChatStep, ...]:
+    return tuple(part.chat for part in parts if part is not None)
+
+
+def _embedding(*parts: CallPart | None) -> tuple[EmbeddingStep, ...]:
+    return tuple(part.embedding for part in parts if part is not None)
 
 
 async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:

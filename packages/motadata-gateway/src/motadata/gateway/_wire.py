@@ -23,7 +23,7 @@ from motadata.core.models import (
     Usage,
 )
 from motadata.gateway._rendering import render_message
-from motadata.gateway._requests import ChatRequest
+from motadata.gateway._requests import ChatOptions, ChatRequest
 
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
@@ -97,6 +97,25 @@ def chat_arguments(request: ChatRequest) -> dict[str, object]:
         arguments["max_tokens"] = request.max_tokens
     if request.tools:
         arguments["tools"] = [_tool(tool) for tool in request.tools]
+    return arguments | _options(request.options)
+
+
+def _options(options: ChatOptions) -> dict[str, object]:
+    arguments: dict[str, object] = {}
+    choice = options.tool_choice
+    if choice in ("auto", "none", "required"):
+        arguments["tool_choice"] = choice
+    elif choice is not None:
+        arguments["tool_choice"] = {"type": "function", "function": {"name": choice}}
+    if options.top_p is not None:
+        arguments["top_p"] = options.top_p
+    if options.stop:
+        arguments["stop"] = list(options.stop)
+    if options.seed is not None:
+        arguments["seed"] = options.seed
+    if options.output_schema is not None:
+        schema = {"name": "answer", "schema": dict(options.output_schema), "strict": True}
+        arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
     return arguments
 
 
