@@ -1,4 +1,4 @@
-"""The in-process cache: LRU with TTL, bounded, fair between tenants, safe between threads."""
+"""The in-process cache: with expiry, bounded, fair between tenants, safe between threads."""
 
 from __future__ import annotations
 

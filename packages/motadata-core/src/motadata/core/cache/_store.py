@@ -1,14 +1,14 @@
-"""The bounded store behind the memory cache: least recently used out, tenant by tenant."""
+"""The bounded store behind the memory cache: one shelf a tenant under one bound for all."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
 from motadata.core.cache._key import CacheKey
+from motadata.core.cache._shelf import Entry, Place, Shelf
 from motadata.core.models import Record
 
 
@@ -35,44 +35,15 @@ class CacheStatistics(Record):
     tenants: int
 
 
-Entry = tuple[object, float, int, tuple[str, ...]]
-"""A value, when it expires on the store's clock, about how many bytes it takes, and its tags."""
-
-
-class Shelf:
-    """What one tenant holds, the least recently used first."""
-
-    __slots__ = ("entries", "rank", "size", "tagged")
-
-    def __init__(self) -> None:
-        self.entries: OrderedDict[tuple[str, str], Entry] = OrderedDict()
-        self.tagged: dict[str, set[tuple[str, str]]] = {}
-        self.size = 0
-        self.rank = 0
-
-    def tag(self, place: tuple[str, str], tags: tuple[str, ...]) -> None:
-        """Note which tags the entry at a place carries."""
-        for tag in tags:
-            self.tagged.setdefault(tag, set()).add(place)
-
-    def untag(self, place: tuple[str, str], tags: tuple[str, ...]) -> None:
-        """Forget which tags an entry carried that is gone."""
-        for tag in tags:
-            places = self.tagged[tag]
-            places.discard(place)
-            if not places:
-                del self.tagged[tag]
-
-
 class Store:
     """Entries of all tenants under one bound; every method may be called from any thread.
 
     Changes take a lock. Reads take none: each of their steps is one operation of a dict, and a read
     that loses a race finds the value as it was before, or nothing.
 
-    When it is full, the tenant that holds most gives up its least recently used entry, so a busy
-    tenant cannot push a quiet one below its fair share. "Most" is to within a factor of two:
-    tenants are ranked by the bit length of what they hold, which makes the choice O(1).
+    When it is full, the tenant that holds most gives up an entry, so a busy tenant cannot push a
+    quiet one below its fair share. "Most" is to within a factor of two: tenants are ranked by the
+    bit length of what they hold, which makes the choice O(1).
     """
 
     def __init__(self, *, max_size: int, max_bytes: int | None, clock: Callable[[], float]) -> None:
@@ -87,23 +58,17 @@ class Store:
 
     def get(self, tenant: str, namespace: str, key: str) -> object | None:
         """Return the live value, or None."""
-        place = (namespace, key)
         shelf = self._shelves.get(tenant)
-        entry = shelf.entries.get(place) if shelf is not None else None
-        if shelf is None or entry is None:
-            self._misses += 1
-            return None
-        if entry[1] <= self._clock():
-            self._expire(tenant, place, entry)
-            self._misses += 1
-            return None
-        try:  # noqa: SIM105 - `suppress` would cost as much as all the rest
-            shelf.entries.move_to_end(place)
-        except KeyError:
-            # Another thread removed it after this one had found it: it was there, so it counts.
-            pass
-        self._hits += 1
-        return entry[0]
+        if shelf is not None:
+            entry = shelf.entries.get((namespace, key))
+            if entry is not None:
+                if entry.expires_at > self._clock():
+                    entry.was_read = True
+                    self._hits += 1
+                    return entry.value
+                self._expire(tenant, (namespace, key), entry)
+        self._misses += 1
+        return None
 
     def put(
         self, key: CacheKey, value: object, *, ttl: float, size: int, tags: tuple[str, ...] = ()
@@ -112,19 +77,16 @@ class Store:
         tenant, place = key.tenant, (key.namespace, key.key)
         with self._lock:
             shelf = self._shelves.get(tenant)
-            if shelf is not None and place in shelf.entries:
-                self._remove(tenant, shelf, place)
             if self._max_bytes is not None and size > self._max_bytes:
+                if shelf is not None and place in shelf.entries:
+                    self._remove(tenant, shelf, place)
                 return
-            # Looked up again, since a shelf goes with its last entry.
-            shelf = self._shelves.get(tenant)
             if shelf is None:
                 shelf = self._shelves[tenant] = Shelf()
-            shelf.entries[place] = (value, self._clock() + ttl, size, tags)
-            shelf.tag(place, tags)
-            self._count(tenant, shelf, entries=1, size=size)
+            shelf.put(place, Entry(value, self._clock() + ttl, size, tags))
+            self._recount(tenant, shelf)
             while self._is_full():
-                self._evict(tenant)
+                self._evict(tenant, place)
 
     def pop(self, key: CacheKey) -> bool:
         """Forget an entry; return whether a live one was there."""
@@ -133,7 +95,7 @@ class Store:
             shelf = self._shelves.get(key.tenant)
             if shelf is None or place not in shelf.entries:
                 return False
-            return self._remove(key.tenant, shelf, place)[1] > self._clock()
+            return self._remove(key.tenant, shelf, place).expires_at > self._clock()
 
     def keys(self, tenant: str, namespace: str) -> list[str]:
         """Return the keys that a tenant holds in a namespace, as they are at this moment."""
@@ -146,7 +108,7 @@ class Store:
         """Forget everything of a tenant that carries a tag, in one step."""
         with self._lock:
             shelf = self._shelves.get(tenant)
-            for place in tuple(shelf.tagged.get(tag, ())) if shelf is not None else ():
+            for place in shelf.tagged(tag) if shelf is not None else ():
                 self._remove(tenant, self._shelves[tenant], place)
 
     def drop_tenant(self, tenant: str) -> None:
@@ -182,20 +144,19 @@ class Store:
         over_bytes = self._max_bytes is not None and self._bytes > self._max_bytes
         return over_bytes or self._entries > self._max_size
 
-    def _evict(self, causer: str) -> None:
+    def _evict(self, causer: str, spared: Place) -> None:
         victim, rank = self._choose_victim(causer)
         if victim != causer:
             # To the end of its rank: tenants of one rank take turns.
             del rank[victim]
             rank[victim] = None
         shelf = self._shelves[victim]
-        place, entry = shelf.entries.popitem(last=False)
-        shelf.untag(place, entry[3])
-        self._count(victim, shelf, entries=-1, size=-entry[2])
+        shelf.evict(spared if victim == causer else None)
+        self._recount(victim, shelf)
         self._evictions += 1
 
     def _choose_victim(self, causer: str) -> tuple[str, dict[str, None]]:
-        """Return whose oldest entry goes, and its rank; the value just stored is not among them."""
+        """Return whose entry goes, and its rank; the value just stored stays."""
         keeps_its_only_one = len(self._shelves[causer].entries) == 1
         for rank in reversed(self._ranks):
             if causer in rank and not keeps_its_only_one:
@@ -206,24 +167,24 @@ class Store:
         message = "a full store holds nothing but a value that fits"
         raise AssertionError(message)
 
-    def _expire(self, tenant: str, place: tuple[str, str], entry: Entry) -> None:
+    def _expire(self, tenant: str, place: Place, entry: Entry) -> None:
         with self._lock:
             shelf = self._shelves.get(tenant)
             if shelf is not None and shelf.entries.get(place) is entry:
                 self._remove(tenant, shelf, place)
                 self._expirations += 1
 
-    def _remove(self, tenant: str, shelf: Shelf, place: tuple[str, str]) -> Entry:
-        entry = shelf.entries.pop(place)
-        shelf.untag(place, entry[3])
-        self._count(tenant, shelf, entries=-1, size=-entry[2])
+    def _remove(self, tenant: str, shelf: Shelf, place: Place) -> Entry:
+        entry = shelf.remove(place)
+        self._recount(tenant, shelf)
         return entry
 
-    def _count(self, tenant: str, shelf: Shelf, *, entries: int, size: int) -> None:
-        self._entries += entries
-        self._bytes += size
-        shelf.size += size
+    def _recount(self, tenant: str, shelf: Shelf) -> None:
+        """Count what a change of a shelf added or took away, and rank its tenant anew."""
         held = len(shelf.entries)
+        self._entries += held - shelf.counted[0]
+        self._bytes += shelf.size - shelf.counted[1]
+        shelf.counted = (held, shelf.size)
         if not held:
             del self._shelves[tenant]
         rank = (held if self._max_bytes is None else shelf.size).bit_length()
