@@ -18,7 +18,7 @@ from motadata.core.resilience import (
     BreakerPolicy,
     Bulkhead,
     CircuitBreakers,
-    RetryBudget,
+    LocalRetryBudget,
     RetryPolicy,
     deadline_scope,
     remaining,
@@ -97,7 +97,7 @@ async def test_no_retry_outlasts_the_deadline() -> None:
 
 
 async def test_the_budget_keeps_the_load_on_a_dead_dependency_near_once() -> None:
-    budget, clock = RetryBudget(ratio=0.1, reserve=10), ManualClock()
+    budget, clock = LocalRetryBudget(ratio=0.1, reserve=10), ManualClock()
     calls = 0
 
     async def dead() -> None:
@@ -107,7 +107,9 @@ async def test_the_budget_keeps_the_load_on_a_dead_dependency_near_once() -> Non
 
     async def caller() -> None:
         with pytest.raises(ProviderError):
-            await retry(dead, policy=RetryPolicy(attempts=4), budget=budget, clock=clock)
+            await retry(
+                dead, policy=RetryPolicy(attempts=4), budget=budget, tenant_id="acme", clock=clock
+            )
 
     everybody = asyncio.gather(*(caller() for _ in range(1_000)))
     await clock.advance(100)
@@ -174,9 +176,10 @@ async def test_only_the_probes_go_through_while_half_open() -> None:
 
     admitted = [breaker.admit() for _ in range(3)]
 
-    assert admitted == [True, False, False]
-    breaker.abandon()
-    assert breaker.admit()
+    assert admitted[0] is not None
+    assert admitted[1:] == [None, None]
+    breaker.abandon(admitted[0])
+    assert breaker.admit() is not None
 
 
 async def test_failures_leave_the_window() -> None:
@@ -263,7 +266,7 @@ async def test_the_adaptive_limit_shrinks_when_calls_queue_up_and_grows_back() -
     limit = AdaptiveLimit(initial=50, clock=clock)
 
     async def work(latency: float) -> None:
-        async with limit.enter():
+        async with limit.enter(tenant_id="acme"):
             await clock.sleep(latency)
 
     async def load(latency: float) -> None:
@@ -285,8 +288,8 @@ async def test_the_adaptive_limit_shrinks_when_calls_queue_up_and_grows_back() -
 
 async def test_the_adaptive_limit_refuses_at_once_beyond_itself() -> None:
     limit = AdaptiveLimit(initial=1)
-    async with limit.enter():
+    async with limit.enter(tenant_id="acme"):
         with pytest.raises(OverloadError):
-            async with limit.enter():
+            async with limit.enter(tenant_id="acme"):
                 pass
     assert limit.running == 0

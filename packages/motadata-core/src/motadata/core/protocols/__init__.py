@@ -8,7 +8,16 @@ from motadata.core.protocols.agent import Agent, Memory
 from motadata.core.protocols.cache import Cache
 from motadata.core.protocols.codec import Codec
 from motadata.core.protocols.component import Component
-from motadata.core.protocols.database import Database, Metric, Row, Transaction, VectorStore
+from motadata.core.protocols.database import (
+    Database,
+    Isolation,
+    Metric,
+    Notification,
+    Precision,
+    Row,
+    Transaction,
+    VectorStore,
+)
 from motadata.core.protocols.gateway import CachePolicy, Gateway
 from motadata.core.protocols.ingestion import (
     DocumentLoader,
@@ -30,10 +39,12 @@ from motadata.core.protocols.message_bus import (
     Subscription,
 )
 from motadata.core.protocols.predictor import Predictor
+from motadata.core.protocols.resilience import Breakers, RateLimiter, RetryBudget
 
 
 __all__ = [
     "Agent",
+    "Breakers",
     "BusMessage",
     "Cache",
     "CachePolicy",
@@ -48,12 +59,17 @@ __all__ = [
     "Gateway",
     "Handler",
     "IngestionService",
+    "Isolation",
     "KnowledgeBase",
     "Memory",
     "MessageBus",
     "Metric",
+    "Notification",
+    "Precision",
     "Predictor",
     "PublishedMessage",
+    "RateLimiter",
+    "RetryBudget",
     "Row",
     "Stage",
     "Subscription",

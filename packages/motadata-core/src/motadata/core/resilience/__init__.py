@@ -1,10 +1,28 @@
-"""Guards around a call: deadlines, retries, circuit breakers, rate limits, bulkheads."""
+"""Guards around a call: deadlines, retries, circuit breakers, rate limits, bulkheads.
 
-from motadata.core.resilience.breaker import BreakerPolicy, CircuitBreaker, CircuitBreakers
-from motadata.core.resilience.concurrency import AdaptiveLimit, Bulkhead
-from motadata.core.resilience.deadline import deadline_scope, remaining, time_limit
-from motadata.core.resilience.limiter import FairLimiter, RateLimiter, TenantLimiter, TokenBucket
-from motadata.core.resilience.retry import RetryBudget, RetryPolicy, retry
+    limiter = create_limiter(rate=50, burst=10)                          # in this process, or …
+    limiter = create_limiter(rate=50, burst=10, redis_url="redis://…")   # shared by all instances
+    async with limiter, breakers.guard("provider"):
+        await limiter.acquire()
+
+The contracts of what instances may share are in `motadata.core.protocols.resilience`.
+"""
+
+from motadata.core.resilience._adaptive import AdaptiveLimit
+from motadata.core.resilience._breaker import BreakerPolicy, CircuitBreaker
+from motadata.core.resilience._breakers import CircuitBreakers
+from motadata.core.resilience._bulkhead import Bulkhead
+from motadata.core.resilience._deadline import (
+    check_deadline,
+    deadline_scope,
+    remaining,
+    time_limit,
+)
+from motadata.core.resilience._limiter import FairLimiter, TenantLimiter
+from motadata.core.resilience._reservation import Reservation, reserve
+from motadata.core.resilience._retry import RetryPolicy, retry
+from motadata.core.resilience._retry_budget import LocalRetryBudget
+from motadata.core.resilience._token_bucket import TokenBucket
 
 
 __all__ = [
@@ -14,13 +32,15 @@ __all__ = [
     "CircuitBreaker",
     "CircuitBreakers",
     "FairLimiter",
-    "RateLimiter",
-    "RetryBudget",
+    "LocalRetryBudget",
+    "Reservation",
     "RetryPolicy",
     "TenantLimiter",
     "TokenBucket",
+    "check_deadline",
     "deadline_scope",
     "remaining",
+    "reserve",
     "retry",
     "time_limit",
 ]

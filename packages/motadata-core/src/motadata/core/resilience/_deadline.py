@@ -3,19 +3,21 @@
     with deadline_scope(2.0):
         await gateway.generate_async(…)      # no part of it waits longer than what is left
 
-A nested scope can only shorten. The deadline lives in a context variable, so it follows `await` and
-tasks. Instants are readings of the event loop's monotonic clock.
+A nested scope can only shorten. The deadline lives in a context variable, so it follows `await`,
+tasks and `asyncio.to_thread`; a thread of another kind needs `contextvars.copy_context().run`.
+Instants are readings of `time.monotonic`, which is the event loop's clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
-from motadata.core.errors import DeadlineExceededError
+from motadata.core.errors import ConfigurationError, DeadlineExceededError
 
 
 _deadline: ContextVar[float | None] = ContextVar("motadata_deadline", default=None)
@@ -26,10 +28,19 @@ def deadline_scope(seconds: float) -> Iterator[float]:
     """Allow the block `seconds`, or what is left of the surrounding deadline when that is less.
 
     The scope interrupts nothing by itself: waits inside it do, by `time_limit` or `remaining`.
+    Yields the instant at which the time is up.
+
+    Raises:
+        ConfigurationError: `seconds` is not a number.
     """
+    if math.isnan(seconds):
+        message = f"A deadline of {seconds!r} seconds is none."
+        raise ConfigurationError(message, remedy="Give a number of seconds.")
     instant = time.monotonic() + seconds
     outer = _deadline.get()
-    token = _deadline.set(instant if outer is None else min(instant, outer))
+    if outer is not None and outer < instant:
+        instant = outer
+    token = _deadline.set(instant)
     try:
         yield instant
     finally:
@@ -48,9 +59,22 @@ def remaining(limit: float | None = None) -> float | None:
     return left if limit is None else min(left, limit)
 
 
+def check_deadline(*, what: str) -> None:
+    """Stop work that has no `await` to be interrupted at, such as a loop in a thread.
+
+    Raises:
+        DeadlineExceededError: The surrounding deadline is over.
+    """
+    if remaining() == 0.0:
+        message = f"The time that the caller allowed was over during {what}."
+        raise DeadlineExceededError(message, remedy="Allow more time, or ask for less at once.")
+
+
 @asynccontextmanager
 async def time_limit(seconds: float | None, *, what: str) -> AsyncIterator[None]:
     """Cancel the block when `seconds`, or the surrounding deadline if sooner, are over.
+
+    A `TimeoutError` of the block's own passes as it is.
 
     Args:
         seconds: The wait's own limit; None leaves only the deadline.
@@ -60,10 +84,13 @@ async def time_limit(seconds: float | None, *, what: str) -> AsyncIterator[None]
         DeadlineExceededError: The time was up.
     """
     limit = remaining(seconds)
+    timer = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit):
+        async with timer:
             yield
     except TimeoutError as error:
+        if limit is None or not timer.expired():
+            raise
         message = f"Waiting for {what} took longer than the {limit:.3g} s that were left."
         raise DeadlineExceededError(
             message, remedy="Allow more time, or ask for less work at once."

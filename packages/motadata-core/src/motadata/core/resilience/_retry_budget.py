@@ -1,0 +1,77 @@
+"""A budget for retries: what all callers together may add to the load on a dependency.
+
+Without one, retries multiply the load at the very moment when the dependency can carry least
+("Site Reliability Engineering", Beyer and others, 2016, chapter 21).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from motadata.core.resilience._checks import check_positive
+from motadata.core.tenancy import TenantId, resolve_tenant
+
+
+class LocalRetryBudget:
+    """Lets the callers of one process add at most `ratio` retries to their calls, and a reserve.
+
+    Each first call deposits `ratio` tokens, for its tenant and for all; each retry takes one of
+    both. So a tenant whose calls all fail spends no other tenant's retries, and a dependency that
+    fails every call sees 1.1 times the load, not `attempts` times it. Keep one budget for each
+    dependency.
+
+    Args:
+        ratio: Retries a call.
+        reserve: Tokens that a tenant has at first, and at most.
+        total_reserve: Tokens that all together have at first, and at most.
+        max_tenants: How many tenants' tokens are kept; who was not seen longest is forgotten.
+
+    Raises:
+        ConfigurationError: One of them is no positive number.
+    """
+
+    __slots__ = ("_max_tenants", "_ratio", "_reserve", "_tenants", "_total", "_total_reserve")
+
+    def __init__(
+        self,
+        *,
+        ratio: float = 0.1,
+        reserve: float = 10.0,
+        total_reserve: float = 100.0,
+        max_tenants: int = 100_000,
+    ) -> None:
+        check_positive(ratio=ratio, reserve=reserve, total_reserve=total_reserve)
+        check_positive(max_tenants=max_tenants)
+        self._ratio = ratio
+        self._reserve = reserve
+        self._total = self._total_reserve = total_reserve
+        self._max_tenants = max_tenants
+        self._tenants: OrderedDict[TenantId, float] = OrderedDict()
+
+    def deposit(self, *, tenant_id: str | None = None) -> None:
+        """See `RetryBudget.deposit`."""
+        tenant = resolve_tenant(tenant_id)
+        self._put(tenant, self._tokens(tenant) + self._ratio)
+        self._total = min(self._total_reserve, self._total + self._ratio)
+
+    async def withdraw(self, *, tenant_id: str | None = None) -> bool:
+        """See `RetryBudget.withdraw`."""
+        return self.take(resolve_tenant(tenant_id))
+
+    def take(self, tenant: TenantId) -> bool:
+        """Take one retry of the tenant's out, without waiting."""
+        tokens = self._tokens(tenant)
+        if tokens < 1.0 or self._total < 1.0:
+            return False
+        self._put(tenant, tokens - 1.0)
+        self._total -= 1.0
+        return True
+
+    def _tokens(self, tenant: TenantId) -> float:
+        return self._tenants.get(tenant, self._reserve)
+
+    def _put(self, tenant: TenantId, tokens: float) -> None:
+        self._tenants[tenant] = min(self._reserve, tokens)
+        self._tenants.move_to_end(tenant)
+        if len(self._tenants) > self._max_tenants:
+            self._tenants.popitem(last=False)
