@@ -16,6 +16,7 @@ from motadata.gateway._call import (
     Proceed,
     Verdict,
 )
+from motadata.gateway._deduplication import Deduplication
 from motadata.gateway._extractive import UNKNOWN
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
@@ -38,6 +39,7 @@ __all__ = [
     "ChatOptions",
     "ChatRequest",
     "ChatStep",
+    "Deduplication",
     "EmbeddingRequest",
     "EmbeddingStep",
     "Governance",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
-from motadata.core.models import Completion, CompletionChunk, Embeddings
+from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
 from motadata.core.protocols import Cache, CachePolicy
 from motadata.gateway._provider import Provider
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
@@ -62,8 +62,10 @@ class CallNotes:
         shared: Whether an equal call under way answered.
         fallback_from: The model that was asked, when another one answered.
         first_token: Seconds to the first part of a streamed answer.
+        spent: What the provider charged this call for; None when it charged another, or nobody.
         saved_usd: What the answer would have cost, when it was cached or shared.
         verdicts: What guardrails found.
+        digested: The request that was digested last, and its digest.
     """
 
     call_id: str = ""
@@ -74,8 +76,10 @@ class CallNotes:
     shared: bool = False
     fallback_from: str | None = None
     first_token: float | None = None
+    spent: Usage | None = None
     saved_usd: Decimal | None = None
     verdicts: list[Verdict] = field(default_factory=list)
+    digested: tuple[object, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from motadata.core.errors import ConfigurationError
 from motadata.core.protocols import Cache
 from motadata.gateway._call import ChatStep
+from motadata.gateway._deduplication import Deduplication
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
@@ -20,7 +21,6 @@ from motadata.gateway._steps import Governance, chat_steps, embedding_steps
 
 _MAX_TIMEOUT: Final = 86_400.0
 _MAX_THREADS: Final = 16
-_UNGOVERNED: Final = Governance()
 
 
 def create_gateway(
@@ -33,7 +33,7 @@ def create_gateway(
     base_urls: Mapping[str, str] | None = None,
     timeout: float = 60.0,
     embedding_threads: int = 1,
-    governance: Governance = _UNGOVERNED,
+    governance: Governance | None = None,
     arrange: Callable[[tuple[ChatStep, ...]], Sequence[ChatStep]] = tuple,
 ) -> LLMGateway:
     """Return a gateway to the offline models and to the providers that are named.
@@ -53,7 +53,8 @@ def create_gateway(
         base_urls: Address by provider, when it is not the provider's own.
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model, 1 to 16.
-        governance: What records, limits, pays, guards and routes the calls.
+        governance: What records, limits, pays, guards and routes the calls. None only joins equal
+            calls that are under way.
         arrange: Takes the steps of a conversation in their order and returns those to pass
             instead: with one more, one replaced, or one left out.
 
@@ -78,6 +79,8 @@ def create_gateway(
     for name in [*keys, *urls]:
         message = f"There is a key or an address for {name!r}, which is none of the providers."
         raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
+    if governance is None:
+        governance = Governance(deduplication=Deduplication())
     routes = Routes([OfflineProvider(threads=embedding_threads), *served])
     for model in (default_model, default_embedding_model):
         routes.provider(routes.full_name(model))

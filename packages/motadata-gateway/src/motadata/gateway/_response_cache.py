@@ -6,8 +6,6 @@ that fails is a miss: it is logged, and the provider is asked.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -18,13 +16,13 @@ from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Cache
 from motadata.gateway._call import Call, Proceed
+from motadata.gateway._digest import completion_key, vector_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway._vectors import pack, unpack
 
 
 COMPLETIONS: Final = "gateway-completions"
 VECTORS: Final = "gateway-vectors"
-_FORMAT: Final = 2
 _KEEPABLE: Final = frozenset({"stop", "tool_calls"})
 
 _NOTHING_USED: Final = Usage(0, 0, Decimal(0))
@@ -72,49 +70,6 @@ async def cached_vectors(
         packed = {keys[text]: pack(vector) for text, vector in new.items()}
         await _set(call.cache, packed, VECTORS)
     return Embeddings(tuple(known[text] for text in texts), call.request.model, usage)
-
-
-def completion_key(call: Call[ChatRequest]) -> str:
-    """Return the SHA-256 of everything that decides the answer."""
-    request = call.request
-    options = request.options
-    return _digest(
-        {
-            "format": _FORMAT,
-            "model": request.model,
-            "revision": call.provider.revision,
-            "policy": call.policy,
-            "messages": [message.to_dict() for message in request.messages],
-            "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
-            "tools": [tool.to_dict() for tool in request.tools],
-            "tool_choice": options.tool_choice,
-            "top_p": options.top_p,
-            "stop": options.stop,
-            "seed": options.seed,
-            "output_schema": options.output_schema,
-        }
-    )
-
-
-def vector_key(call: Call[EmbeddingRequest], text: str) -> str:
-    """Return the SHA-256 of everything that decides the vector of one text."""
-    revision = call.provider.revision
-    return _digest(
-        {"format": _FORMAT, "model": call.request.model, "revision": revision, "text": text}
-    )
-
-
-def _digest(value: Mapping[str, object]) -> str:
-    # ASCII escapes keep lone surrogates, which have no UTF-8, apart from each other.
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain
-    )
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 async def _emit(call: Call[ChatRequest], answer: Completion) -> None:

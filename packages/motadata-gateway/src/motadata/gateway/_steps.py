@@ -119,7 +119,9 @@ async def completed_by_provider(
     call.notes.attempts += 1
     call.notes.provider, call.notes.model = call.provider.name, call.request.model
     if call.emit is None:
-        return await call.provider.complete(call.request)
+        whole = await call.provider.complete(call.request)
+        call.notes.spent = whole.usage
+        return whole
     answer = Completion("", call.request.model, "unknown")
     pieces: list[str] = []
     async with aclosing(call.provider.stream(call.request)) as chunks:  # type: ignore[type-var]  # async generators all
@@ -130,6 +132,7 @@ async def completed_by_provider(
             except TimeoutError as error:
                 raise _too_late(call.request.model, call.timeout) from error
             if chunk is None:
+                call.notes.spent = answer.usage
                 return replace(answer, text="".join(pieces))
             pieces.append(chunk.text)
             if chunk.finish_reason is not None:
@@ -151,6 +154,7 @@ async def embedded_by_provider(
     call.notes.attempts += 1
     call.notes.provider, call.notes.model = call.provider.name, call.request.model
     result = await call.provider.embed(call.request)
+    call.notes.spent = result.usage
     if len(result.vectors) != len(call.request.texts):
         message = (
             f"The model {call.request.model!r} returned {len(result.vectors)} vectors "

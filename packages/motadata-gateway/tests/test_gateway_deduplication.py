@@ -1,0 +1,274 @@
+"""Equal calls under way are one call upstream, whoever of them leaves, fails or comes late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from decimal import Decimal
+
+import pytest
+
+from motadata.core.errors import GatewayError, ProviderError, ValidationError
+from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
+from motadata.gateway import ChatRequest, EmbeddingRequest, LLMGateway, create_gateway
+
+
+PRICE = Usage(10, 5, Decimal("0.003"))
+
+
+class Held:
+    """A provider that answers when it is told to."""
+
+    name = "held"
+    revision = ""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cancelled = 0
+        self.errors: list[Exception] = []
+        self.release = asyncio.Event()
+        self.arrived = asyncio.Event()
+        self.said = asyncio.Event()
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        await self._held()
+        return Completion(f"answer {self.calls}", request.model, usage=PRICE)
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
+        yield CompletionChunk("one ")
+        self.said.set()
+        await self._held()
+        yield CompletionChunk("two")
+        yield CompletionChunk("", "stop", usage=PRICE)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        await self._held()
+        return Embeddings(tuple((1.0, 0.0) for _ in request.texts), request.model, PRICE)
+
+    async def health(self) -> Health:
+        return Health("ok")
+
+    async def aclose(self) -> None:
+        return None
+
+    async def _held(self) -> None:
+        self.calls += 1
+        self.arrived.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.fixture
+def provider() -> Held:
+    return Held()
+
+
+@pytest.fixture
+async def gateway(provider: Held) -> AsyncIterator[LLMGateway]:
+    async with create_gateway([provider], "held/m", default_embedding_model="held/e") as made:
+        yield made
+
+
+async def settled() -> None:
+    """Let every task run until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def read(gateway: LLMGateway, tenant_id: str) -> list[CompletionChunk]:
+    return [chunk async for chunk in gateway.stream("Hi", tenant_id=tenant_id)]
+
+
+async def test_thousand_equal_calls_are_one_call_that_one_of_them_pays(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    calls = [
+        asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in range(1000)
+    ]
+    await settled()
+    provider.release.set()
+
+    answers = await asyncio.gather(*calls)
+
+    assert provider.calls == 1
+    assert {answer.text for answer in answers} == {"answer 1"}
+    assert sum(answer.usage.cost_usd or 0 for answer in answers) == Decimal("0.003")
+    assert sum(answer.shared for answer in answers) == 999
+
+
+async def test_thousand_equal_streams_are_one_call_and_say_the_same(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    readers = [asyncio.create_task(read(gateway, "acme")) for _ in range(1000)]
+    await settled()
+    provider.release.set()
+
+    streams = await asyncio.gather(*readers)
+
+    assert provider.calls == 1
+    assert {"".join(chunk.text for chunk in stream) for stream in streams} == {"one two"}
+    paid = [stream[-1].usage.cost_usd for stream in streams if stream[-1].usage is not None]
+    assert len(paid) == 1000
+    assert sum(cost or 0 for cost in paid) == Decimal("0.003")
+
+
+async def test_thousand_equal_embeddings_are_one_call(gateway: LLMGateway, provider: Held) -> None:
+    calls = [asyncio.create_task(gateway.embed(["a"], tenant_id="acme")) for _ in range(1000)]
+    await settled()
+    provider.release.set()
+
+    results = await asyncio.gather(*calls)
+
+    assert provider.calls == 1
+    assert sum(result.usage.cost_usd or 0 for result in results) == Decimal("0.003")
+
+
+async def test_late_reader_of_a_stream_first_gets_what_was_said(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    early = asyncio.create_task(read(gateway, "acme"))
+    await provider.said.wait()
+    late = asyncio.create_task(read(gateway, "acme"))
+    await settled()
+    provider.release.set()
+
+    assert [chunk.text for chunk in await late] == [chunk.text for chunk in await early]
+    assert provider.calls == 1
+
+
+async def test_tenants_share_nothing(gateway: LLMGateway, provider: Held) -> None:
+    calls = [
+        asyncio.create_task(gateway.generate_async("Hi", tenant_id=tenant))
+        for tenant in ("acme", "globex")
+    ]
+    await settled()
+    provider.release.set()
+
+    answers = await asyncio.gather(*calls)
+
+    assert provider.calls == 2
+    assert not any(answer.shared for answer in answers)
+
+
+async def test_bypass_is_a_call_of_its_own(gateway: LLMGateway, provider: Held) -> None:
+    calls = [
+        asyncio.create_task(gateway.generate_async("Hi", cache="bypass", tenant_id="acme"))
+        for _ in range(2)
+    ]
+    await settled()
+    provider.release.set()
+    await asyncio.gather(*calls)
+
+    assert provider.calls == 2
+
+
+async def test_one_who_began_may_leave_and_another_one_pays(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    first = asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme"))
+    await provider.arrived.wait()
+    others = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in range(9)]
+    await settled()
+
+    first.cancel()
+    await asyncio.wait({first})
+    provider.release.set()
+    answers = await asyncio.gather(*others)
+
+    assert first.cancelled()
+    assert provider.calls == 1
+    assert sum(answer.usage.cost_usd or 0 for answer in answers) == Decimal("0.003")
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+async def test_provider_is_left_when_the_last_one_leaves(
+    gateway: LLMGateway, provider: Held, method: str
+) -> None:
+    async def ask() -> None:
+        if method == "stream":
+            await read(gateway, "acme")
+        else:
+            await gateway.generate_async("Hi", tenant_id="acme")
+
+    calls = {asyncio.create_task(ask()) for _ in range(3)}
+    await provider.arrived.wait()
+    await settled()
+
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+
+    assert provider.cancelled == 1
+    provider.release.set()
+    again = await gateway.generate_async("Hi", tenant_id="acme")
+    assert again.text == "answer 2"
+
+
+async def test_one_who_comes_while_the_call_is_being_given_up_begins_a_new_one(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    first = asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme"))
+    await provider.arrived.wait()
+
+    first.cancel()
+    second = asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme"))
+    await asyncio.wait({first})
+    provider.release.set()
+
+    assert (await second).text == "answer 2"
+
+
+async def test_followers_of_a_failed_call_share_one_more(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    provider.errors = [ProviderError("It failed.", retryable=True)]
+    calls = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in range(50)]
+    await settled()
+    provider.release.set()
+
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert provider.calls == 2
+    assert isinstance(results[0], ProviderError)
+    assert all(isinstance(result, Completion) for result in results[1:])
+
+
+async def test_error_that_a_second_try_cannot_mend_is_everybodys(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    provider.errors = [ValidationError("It cannot be right.")]
+    calls = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in range(5)]
+    await settled()
+    provider.release.set()
+
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert provider.calls == 1
+    assert all(isinstance(result, ValidationError) for result in results)
+
+
+async def test_slow_reader_holds_up_nobody(gateway: LLMGateway, provider: Held) -> None:
+    async with aclosing(gateway.stream("Hi", tenant_id="acme")) as slow:
+        await anext(slow)
+        fast = asyncio.create_task(read(gateway, "acme"))
+        await settled()
+        provider.release.set()
+
+        assert "".join(chunk.text for chunk in await fast) == "one two"
+        assert provider.calls == 1
+
+
+async def test_closing_the_gateway_ends_what_is_under_way(provider: Held) -> None:
+    gateway = create_gateway([provider], "held/m")
+    async with gateway:
+        call = asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme"))
+        await provider.arrived.wait()
+
+    with pytest.raises(GatewayError, match="closed"):
+        await call
