@@ -16,7 +16,7 @@ from motadata.gateway import UNKNOWN, LLMGateway, _weights, create_gateway
 from motadata.gateway._extractive import answer_from_passages
 from motadata.gateway._ranking import by_words, to_compare
 from motadata.gateway._units import units_of
-from motadata.gateway._words import stem
+from motadata.gateway._words import missing_names, stem
 
 
 VPN = Passage(
@@ -130,7 +130,7 @@ def test_the_most_promising_passage_is_compared_by_meaning_whatever_its_words():
     promising = Passage(1, "Staff leave their vehicles in the underground garage.")
     others = [
         Passage(2 + at, f"On {day} employees eat lunch in the park where the {kind} car race is.")
-        for at, (day, kind) in enumerate(itertools.product(("Monday", "Friday"), "ABCDEF"))
+        for at, (day, kind) in enumerate(itertools.product(("Monday", "Friday"), "ABCDEFGHIJKL"))
     ]
 
     ranked = by_words("Where may employees park the car?", [promising, *others])
@@ -141,12 +141,84 @@ def test_the_most_promising_passage_is_compared_by_meaning_whatever_its_words():
     assert len(compared) < len(ranked)
 
 
-async def test_an_answer_has_at_most_four_marks(gateway: LLMGateway):
+def test_of_two_equal_sentences_the_one_that_the_search_preferred_comes_first():
+    twins = [Passage(number, "Tokens are reset at the desk.") for number in (1, 2, 3)]
+
+    ranked = by_words("Where are tokens reset?", twins)
+
+    assert [candidate.passage.number for candidate in ranked] == [1, 2, 3]
+
+
+def test_what_is_compared_by_meaning_is_bounded_and_holds_some_of_every_passage():
+    passages = [Passage(n, f"One of {n}. Two of {n}. Three of {n}. Four.") for n in range(1, 9)]
+    many = [Passage(n, f"Sentence {n}.") for n in range(1, 101)]
+
+    compared = to_compare(by_words("Which sentence?", passages))
+
+    assert {candidate.passage.number for candidate in compared} == set(range(1, 9))
+    assert len(to_compare(by_words("Which sentence?", many))) <= 20
+
+
+async def test_an_answer_has_at_most_three_marks(gateway: LLMGateway):
     many = [Passage(n, f"The VPN token of site {n} is reset by team {n}.") for n in range(1, 10)]
 
     answer = await ask(gateway, "Which team resets the VPN token of a site?", *many)
 
-    assert 1 <= len(MARK.findall(answer)) <= 4
+    assert 1 <= len(MARK.findall(answer)) <= 3
+
+
+async def test_each_of_several_passages_is_quoted_before_one_is_quoted_twice(gateway: LLMGateway):
+    wordy = Passage(
+        1,
+        "The VPN token is reset by team blue. A VPN token that team blue reset works at once. "
+        "Team blue resets a VPN token by day.",
+    )
+    others = [
+        Passage(2, "Which team resets the VPN token at night is written on the door."),
+        Passage(3, "Team red resets VPN tokens of visitors."),
+    ]
+
+    answer = await ask(gateway, "Which team resets the VPN token?", wordy, *others)
+
+    assert sorted(MARK.findall(answer)) == ["1", "2", "3"]
+
+
+async def test_words_about_something_else_do_not_answer_who_asks_about_a_name(
+    gateway: LLMGateway,
+):
+    passages = [
+        Passage(1, "To move a virtual machine to another host, run `virtctl migrate`."),
+        Passage(2, "Virtual machines are moved from one cluster to another by export."),
+    ]
+
+    known = await ask(gateway, "How do I move a virtual machine to a cluster?", *passages)
+    other = await ask(gateway, "How do I move a virtual machine from VMware ESXi?", *passages)
+
+    assert known != UNKNOWN
+    assert other == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("question", "missing"),
+    [
+        ("How do I log in with LDAP?", 1),
+        ("LDAP does not work. Why?", 1),
+        ("Does the NIS2 directive concern us?", 1),
+        ("Can I travel to Kenya with it?", 1),
+        ("What do Azure and VMware ask?", 2),
+        # What stands in a text is not missing, whatever its ending or case.
+        ("Who resets the VPNs of ACME?", 0),
+        # A capital that begins a sentence names nothing.
+        ("Someone called. Where to? \"Nowhere\" is no answer.", 0),
+        ("MAY I SHOUT AT THE DESK", 0),
+        # Where many words have capitals, they tell nothing.
+        ("Wer darf mit dem Auto auf den Hof der Firma und in die Garage fahren?", 0),
+        ("I sent 300 mails, and I got E 70 back", 0),
+        ("", 0),
+    ],
+)  # fmt: skip
+def test_names_that_no_text_holds_are_counted(question: str, missing: int):
+    assert missing_names(question, ["A VPN token of acme is reset.", "Else"]) == missing
 
 
 async def test_streamed_and_whole_answer_are_the_same(gateway: LLMGateway):

@@ -16,7 +16,7 @@ from typing import Final, Generic, Self, TypeVar
 
 from motadata.core.errors import GatewayError, SDKError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
-from motadata.gateway._call import Call, CallNotes, Emit, Proceed, Verdict
+from motadata.gateway._call import Call, CallNotes, Emit, Proceed
 from motadata.gateway._digest import completion_key, texts_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 
@@ -26,6 +26,7 @@ Answer = TypeVar("Answer", Completion, Embeddings)
 _Key = tuple[str, str, str]
 
 _MOST_FLIGHTS: Final = 2
+_PARTS_AHEAD: Final = 16
 _ENDING: Final = 5.0
 NOTHING_PAID: Final = Usage(cost_usd=Decimal(0))
 
@@ -36,39 +37,40 @@ class _Flight(Generic[Answer]):
 
     Attributes:
         notes: What happens to the call itself: the notes of the one who began it.
-        waiting: Notes of those who wait, in the order in which they came; the first one pays.
+        waiting: Those who wait, in the order in which they came; the first one pays.
         parts: What a streamed answer said so far.
         changed: Set when there is another part; then replaced.
+        passed: Set when somebody passed a part on, or left.
         abandoned: Whether everybody left, so that nobody may join any more.
     """
 
     notes: CallNotes
     task: asyncio.Task[Answer] = field(init=False)
-    waiting: list[CallNotes] = field(default_factory=list)
+    waiting: list[_Reader] = field(default_factory=list)
     parts: list[CompletionChunk] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    passed: asyncio.Event = field(default_factory=asyncio.Event)
     abandoned: bool = False
 
-    def join(self, notes: CallNotes) -> None:
-        """Wait from now on."""
-        self.waiting.append(notes)
-
-    def leave(self, notes: CallNotes) -> None:
-        """Wait no more; by identity, since equal notes may be another's."""
-        self.waiting = [other for other in self.waiting if other is not notes]
-
-    def is_paid_by(self, notes: CallNotes) -> bool:
-        """Tell whether this is the one who is charged."""
-        return self.waiting[0] is notes
+    def leave(self, reader: _Reader) -> None:
+        """Wait no more."""
+        self.waiting.remove(reader)
+        self.passed.set()
 
     async def take(self, part: CompletionChunk) -> None:
-        """Keep a part for everybody; those who read slowly do not hold it up."""
+        """Keep a part for everybody; wait for the one who reads fastest, and for no one else."""
         self.parts.append(part)
         self._tell()
+        while self.waiting and self._ahead() >= _PARTS_AHEAD:
+            self.passed.clear()
+            await self.passed.wait()
 
     def ended(self, _task: asyncio.Task[Answer]) -> None:
         """Wake those who wait for a part that will not come."""
         self._tell()
+
+    def _ahead(self) -> int:
+        return len(self.parts) - max(reader.position for reader in self.waiting)
 
     def _tell(self) -> None:
         self.changed.set()
@@ -212,22 +214,27 @@ class _Reader:
             changed = flight.changed
             while self.position < len(flight.parts):
                 part = flight.parts[self.position]
-                self.position += 1
                 await self._emit(self._own(part))
+                self.position += 1
+                flight.passed.set()
             if flight.task.done():
                 return
             if changed is flight.changed:
                 await changed.wait()
 
+    def pays(self) -> bool:
+        """Tell whether this is the one who is charged."""
+        return self._flight.waiting[0] is self
+
     def _own(self, part: CompletionChunk) -> CompletionChunk:
-        if part.finish_reason is None or self._flight.is_paid_by(self.notes):
+        if part.finish_reason is None or self.pays():
             return part
         return replace(part, call_id=self.notes.call_id, usage=NOTHING_PAID)
 
 
 async def _awaited(flight: _Flight[Answer], reader: _Reader) -> Answer:
     """Return the flight's answer; leaving early cancels the flight when nobody else waits."""
-    flight.join(reader.notes)
+    flight.waiting.append(reader)
     try:
         await reader.read()
         answer = await asyncio.shield(flight.task)
@@ -239,25 +246,25 @@ async def _awaited(flight: _Flight[Answer], reader: _Reader) -> Answer:
         raise
     finally:
         if not flight.task.done():
-            flight.leave(reader.notes)
+            flight.leave(reader)
             if not flight.waiting:
                 flight.abandoned = True
                 flight.task.cancel()
                 await asyncio.wait({flight.task}, timeout=_ENDING)
-    _copy(flight, reader.notes, answer.usage.cost_usd)
+    _copy(flight.notes, reader, answer.usage.cost_usd)
     return answer
 
 
-def _copy(flight: _Flight[Answer], notes: CallNotes, cost: Decimal | None) -> None:
+def _copy(theirs: CallNotes, reader: _Reader, cost: Decimal | None) -> None:
     """Note what the call did, for one who did not begin it, and what it saved if it is shared."""
-    theirs: CallNotes = flight.notes
+    notes = reader.notes
     if notes is theirs:
         return
     notes.provider, notes.model = theirs.provider, theirs.model
     notes.fallback_from, notes.first_token = theirs.fallback_from, theirs.first_token
-    answered: list[Verdict] = [verdict for verdict in theirs.verdicts if verdict.stage == "output"]
+    answered = [verdict for verdict in theirs.verdicts if verdict.stage == "output"]
     notes.verdicts = [*notes.verdicts, *answered]
-    if flight.is_paid_by(notes):
+    if reader.pays():
         notes.attempts, notes.spent = theirs.attempts, theirs.spent
     else:
         notes.shared, notes.saved_usd = True, cost

@@ -11,36 +11,35 @@ from motadata.core.errors import ValidationError
 from motadata.core.models import Passage
 from motadata.gateway._embedder import OfflineEmbedder
 from motadata.gateway._ranking import Candidate, by_meaning, by_words
-from motadata.gateway._words import content_stems
+from motadata.gateway._words import content_stems, missing_names
 
 
 UNKNOWN: Final = "I don't know."
 """The whole answer when no passage holds one."""
 
-_MOST_UNITS: Final = 4
+_MOST_UNITS: Final = 3
 _MOST_CHARACTERS: Final = 1600
 _MOST_READ: Final = 200_000
 _MOST_PASSAGES: Final = 3
-_NEAR_BEST: Final = 0.75
+_NEAR_BEST: Final = 0.6
 """Share of the best unit's score from which the best unit of another passage joins the answer."""
 
-_NEAR_BEST_FROM_BEHIND: Final = 0.9
-"""The same for passages that are not among the most promising ones."""
-
 _NEAR_BEST_OF_SAME: Final = 0.8
+"""Share of the best unit's score from which another unit of the same passages joins it."""
+
+_SAME: Final = 0.8
 """Share of the best unit's score from which another unit of the same passages joins it."""
 
 _SAME: Final = 0.75
 """Share of common words from which on two units say the same."""
 
-# Chosen on tools/questions/development-*.json: lower values answer more of what the documents do
-# not say (12 of 21 refused at 0.36, 14 at 0.40), higher ones refuse what they do (42 of 60, 39 at
-# 0.45).
-_MEANING_ENOUGH: Final = 0.40
-_MEANING_AT_LEAST: Final = 0.25
-_WORDS_WITH_MEANING: Final = 0.6
-_WORDS_ALONE: Final = 0.4
-_WORDS_ALONE_SHARED: Final = 2
+_MEANING_ENOUGH: Final = 0.35
+_WORDS_ENOUGH: Final = 0.4
+_WORDS_SHARED: Final = 2
+_PER_MISSING_NAME: Final = 0.2
+"""How much better the best unit has to be for each name in the question that no passage holds."""
+
+_MOST_MISSING: Final = 2
 
 _APART: Final = frozenset({"row", "code", "group"})
 _MARK: Final = re.compile(r"\[(\d{1,4})\]")
@@ -68,17 +67,20 @@ async def answer_from_passages(
     ranked = [one for one in ranked if not _looks_cited(one, passages)]
     if embedder is not None and ranked and question.strip():
         ranked = await by_meaning(question, ranked, embedder)
-    if not ranked or not _answers(ranked[0]):
+    if not ranked:
+        return UNKNOWN
+    texts = [f"{one.title} {one.heading or ''} {one.text}" for one in passages]
+    missing = await asyncio.to_thread(missing_names, question, texts)
+    if not _answers(ranked[0], missing):
         return UNKNOWN
     return _worded(_chosen(ranked))
 
 
-def _answers(best: Candidate) -> bool:
+def _answers(best: Candidate, missing: int) -> bool:
+    lacking = _PER_MISSING_NAME * min(missing, _MOST_MISSING)
     if best.meaning is None:
-        return best.lexical >= _WORDS_ALONE and best.shared >= _WORDS_ALONE_SHARED
-    if best.meaning >= _MEANING_ENOUGH:
-        return True
-    return best.meaning >= _MEANING_AT_LEAST and best.lexical >= _WORDS_WITH_MEANING
+        return best.lexical - lacking >= _WORDS_ENOUGH and best.shared >= _WORDS_SHARED
+    return best.meaning - lacking >= _MEANING_ENOUGH
 
 
 def _looks_cited(candidate: Candidate, passages: Sequence[Passage]) -> bool:
@@ -94,13 +96,10 @@ def _chosen(ranked: Sequence[Candidate]) -> list[Candidate]:
     passage helps more than its neighbour. Units of one passage come in the passage's order.
     """
     chosen: list[Candidate] = []
-    # Passages come the most promising first; one far behind has to make up for it.
-    leading = sorted({one.passage.number for one in ranked})[:_MOST_PASSAGES]
     for candidate in ranked:
-        passages = {one.passage.number for one in chosen}
-        fresh = candidate.passage.number not in passages and len(passages) < _MOST_PASSAGES
-        share = _NEAR_BEST if candidate.passage.number in leading else _NEAR_BEST_FROM_BEHIND
-        if not chosen or (fresh and _adds(candidate, chosen, share * ranked[0].score)):
+        fresh = all(candidate.passage.number != one.passage.number for one in chosen)
+        room = len(chosen) < _MOST_PASSAGES
+        if fresh and room and _adds(candidate, chosen, _NEAR_BEST * ranked[0].score):
             chosen.append(candidate)
     passages = {one.passage.number for one in chosen}
     for candidate in ranked:

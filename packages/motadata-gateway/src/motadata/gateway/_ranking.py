@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from motadata.core.models import Passage
@@ -22,12 +23,11 @@ from motadata.gateway._words import content_stems
 
 MEANING_SHARE: Final = 0.6
 _CONTEXT_WEIGHT: Final = 0.5
-_EMBEDDED: Final = 10
-"""How many units are compared by meaning: what an embedding costs is what an answer costs."""
+_COMPARED: Final = (3, 3, 3, 2, 2, 1)
+"""How many units of a passage are compared by meaning, by its rank; of those behind, one each."""
 
-_LEADING: Final = 3
-_EMBEDDED_OF_LEADING: Final = 4
-"""How many units of each of the most promising passages are among them at least."""
+_MOST_COMPARED: Final = 20
+"""How many units are compared in all: what an embedding costs is what an answer costs."""
 
 _EMBEDDED_CHARACTERS: Final = 180
 _FIGURE_ASKED: Final = re.compile(
@@ -45,7 +45,8 @@ _FORM_BONUS: Final = 0.04
 _LINK: Final = re.compile(r"!?\[[^\]]*\]\([^)]*\)|https?://\S+")
 _LINK_MALUS: Final = 0.15
 _MOSTLY: Final = 0.4
-_RANK_BONUS: Final = 0.06
+_RANK_MALUS: Final = 0.015
+"""What a unit loses for each passage that the search found more promising than its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def by_words(question: str, passages: Sequence[Passage]) -> list[Candidate]:
         above = sum(weights[word] for word in wanted & context)
         lexical = (shared + _CONTEXT_WEIGHT * above) / total
         count = len(wanted & (own | context))
-        bonus = _RANK_BONUS / (1 + ranks[passage.number]) + _form_bonus(question, unit)
+        bonus = _form_bonus(question, unit) - _RANK_MALUS * ranks[passage.number]
         found.append(Candidate(passage, unit, lexical, None, lexical + bonus, count))
     return sorted(found, key=lambda candidate: -candidate.score)
 
@@ -107,16 +108,15 @@ async def by_meaning(
 
 
 def to_compare(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the best candidates by words, and some of each leading passage whatever its words.
+    """Return the best candidates of each passage by words, more of the more promising passages.
 
-    The search found those passages by meaning too: the answer in them may share no word with the
-    question.
+    The search found passages by meaning too: the answer in one may share no word with the question.
     """
-    chosen = list(candidates[:_EMBEDDED])
-    for number in sorted({one.passage.number for one in candidates})[:_LEADING]:
-        own = [one for one in candidates if one.passage.number == number]
-        chosen.extend(one for one in own[:_EMBEDDED_OF_LEADING] if one not in chosen)
-    return chosen
+    chosen: list[Candidate] = []
+    for rank, number in enumerate(sorted({one.passage.number for one in candidates})):
+        own = (one for one in candidates if one.passage.number == number)
+        chosen.extend(islice(own, _COMPARED[min(rank, len(_COMPARED) - 1)]))
+    return chosen[:_MOST_COMPARED]
 
 
 def _weights(wanted: frozenset[str], units: Sequence[frozenset[str]]) -> dict[str, float]:

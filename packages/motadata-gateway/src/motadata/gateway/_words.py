@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _CAMEL: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_STANDS_OUT: Final = re.compile(r"(?<=[^\W_])[A-Z]|[^\W\d_]\d|\d[^\W\d_]")
+_SENTENCE_BEGINS: Final = re.compile(r"(?:^|[.!?:…\n])[\"'“‘’”)\]*_`\s(\[-]*$")
+_MANY_CAPITALS: Final = 3
 _VOWEL: Final = re.compile(r"[aeiouy]")
 _STOP_WORDS: Final = frozenset(
     "a about after all also am an and any are as at be because been before being but by can cannot "  # noqa: SIM905 - a list of words reads best as text
@@ -22,6 +25,31 @@ _STOP_WORDS: Final = frozenset(
     "up upon us very want was we were what whatever when where whether which while who whom whose "
     "why will with within without would you your yours s t d ll re ve m don doesn isn aren".split()
 )
+
+
+def missing_names(question: str, texts: Iterable[str]) -> int:
+    """Return how many names in a question stand in none of the texts.
+
+    A name is a word whose capital no beginning of a sentence explains, or which mixes letters with
+    digits: `Kenya`, `LDAP`, `NIS2`. Who asks about one is not answered by words about another.
+    Where a third of the words or more are written with a capital, as German nouns or a title are,
+    capitals at the beginning of a word tell nothing.
+    """
+    text = unicodedata.normalize("NFKC", question)
+    words = [match for match in _WORD.finditer(text) if not match.group().isdigit()]
+    capital = [match for match in words if _is_capital(text, match)]
+    told = capital if len(capital) * _MANY_CAPITALS < len(words) else ()
+    names = {match.group() for match in words if _STANDS_OUT.search(match.group())}
+    names.update(match.group() for match in told)
+    if all(match.group().isupper() for match in words):
+        return 0
+    known = content_stems("\n".join(texts)) if names else frozenset()
+    return sum(stem(name.casefold()) not in known for name in names if len(name) > 1)
+
+
+def _is_capital(text: str, word: re.Match[str]) -> bool:
+    """Tell whether a word has a capital although no sentence begins with it."""
+    return word.group()[0].isupper() and not _SENTENCE_BEGINS.search(text, 0, word.start())
 
 
 def content_stems(text: str) -> frozenset[str]:
