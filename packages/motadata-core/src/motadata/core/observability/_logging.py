@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import TYPE_CHECKING, Final, Literal, Self, TextIO
 
 from motadata.core.observability._redaction import clean_text, redact
 from motadata.core.observability._tracing import log_context
@@ -19,6 +19,8 @@ from motadata.core.observability._tracing import log_context
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor, WrappedLogger
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 LogSink = Callable[[Mapping[str, object]], None]
 """Takes each line, redacted, instead of the stream: a bridge into the host's own logging."""

@@ -9,8 +9,9 @@ from dataclasses import is_dataclass
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from motadata.core.errors import SDKError
@@ -22,6 +23,7 @@ REDACTED: Final = "[redacted]"
 _MAX_TEXT: Final = 500
 _MAX_ITEMS: Final = 50
 _MAX_DEPTH: Final = 4
+_LONGEST_KNOWN_NAME: Final = 64
 
 _SECRET_WORDS: Final = frozenset(
     (
@@ -39,6 +41,7 @@ _TEXT_WORDS: Final = frozenset(
     )
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SUSPECT: Final = re.compile(r"://|(?i:bearer|basic)\s|\b(?:sk|pk|rk|mtd|ghp|xox[a-z])[-_.]")
 _SECRETS_IN_TEXT: Final = (
     (re.compile(r"(://[^/\s:@]*):[^@/\s]+@"), r"\1:[redacted]@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 [redacted]"),
@@ -59,12 +62,12 @@ def redact(name: str, value: object) -> object:
 def _redact(name: str, value: object, depth: int) -> object:  # noqa: PLR0911 - one line a type
     if value is None or isinstance(value, bool):
         return value
-    words = _words(name)
-    if _is_secret(words):
+    kind = _kind_of(name) if len(name) <= _LONGEST_KNOWN_NAME else _kind_of.__wrapped__(name)
+    if kind == "secret":
         return REDACTED
     if isinstance(value, int | float):
         return value if math.isfinite(value) else str(value)
-    if words[-1] in _TEXT_WORDS:
+    if kind == "text":
         return REDACTED
     if isinstance(value, str):
         return clean_text(value)
@@ -86,8 +89,10 @@ def _redact(name: str, value: object, depth: int) -> object:  # noqa: PLR0911 - 
 def clean_text(text: str) -> str:
     """Return a text without secrets and personal data of a known form, cut after 500 characters."""
     shown = text[: 2 * _MAX_TEXT]
-    for pattern, replacement in _SECRETS_IN_TEXT:
-        shown = pattern.sub(replacement, shown)
+    # Most texts that are logged hold nothing of the kind.
+    if _SUSPECT.search(shown):
+        for pattern, replacement in _SECRETS_IN_TEXT:
+            shown = pattern.sub(replacement, shown)
     shown = hide_personal_data(shown)
     return shown if len(shown) <= _MAX_TEXT else shown[:_MAX_TEXT] + "…"
 
@@ -98,6 +103,15 @@ def describe_error(error: BaseException) -> dict[str, object]:
     if isinstance(error, SDKError):
         shown |= {"code": error.code, "message": clean_text(str(error))}
     return shown
+
+
+@lru_cache(maxsize=4096)
+def _kind_of(name: str) -> Literal["secret", "text", "fact"]:
+    """Tell what is named so; names are few, and come again with every line."""
+    words = _words(name)
+    if _is_secret(words):
+        return "secret"
+    return "text" if words[-1] in _TEXT_WORDS else "fact"
 
 
 def _words(name: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from asyncio import CancelledError
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -14,6 +15,7 @@ from opentelemetry.context import Context
 
 from motadata.core._version import __version__
 from motadata.core.errors import SDKError
+from motadata.core.observability._redaction import clean_text, redact
 from motadata.core.tenancy import current_tenant
 
 
@@ -54,11 +56,11 @@ class Span:
     def __init__(
         self,
         name: str,
+        attributes: Mapping[str, Attribute],
         *,
         kind: SpanKind,
         tenant_id: str | None,
         current: bool,
-        attributes: dict[str, Attribute],
     ) -> None:
         self._name = name
         self._kind = kind
@@ -71,13 +73,8 @@ class Span:
 
     def __enter__(self) -> Self:
         """Start it, as a child of the span around it."""
-        tenant = self._tenant or current_tenant()
-        if tenant is not None:
-            self._attributes[TENANT_ATTRIBUTE] = tenant
         around = trace.get_current_span()
-        started = _tracer.start_span(
-            self._name, kind=_KINDS[self._kind], attributes=self._attributes
-        )
+        started = around if _nothing_records() else self._start()
         if not started.get_span_context().is_valid:
             started = trace.NonRecordingSpan(_random_context())
         self._otel = started
@@ -87,6 +84,13 @@ class Span:
         if self._current and self._tenant is not None:
             self._tenant_token = _span_tenant.set(self._tenant)
         return self
+
+    def _start(self) -> trace.Span:
+        shown = {name: safe_attribute(name, value) for name, value in self._attributes.items()}
+        tenant = self._tenant or current_tenant()
+        if tenant is not None:
+            shown[TENANT_ATTRIBUTE] = tenant
+        return _tracer.start_span(self._name, kind=_KINDS[self._kind], attributes=shown)
 
     def __exit__(
         self,
@@ -98,8 +102,10 @@ class Span:
         if error is not None:
             self.record_error(error)
         self._otel.end()
-        _restore(self._tenant_token)
-        _restore(self._context_token)
+        if self._tenant_token is not None:
+            _restore(self._tenant_token)
+        if self._context_token is not None:
+            _restore(self._context_token)
 
     @property
     def trace_id(self) -> str:
@@ -107,8 +113,9 @@ class Span:
         return trace.format_trace_id(self._otel.get_span_context().trace_id)
 
     def set_attribute(self, name: str, value: Attribute) -> None:
-        """Note a fact about the operation; never the text of a prompt or a document."""
-        self._otel.set_attribute(name, value)
+        """Note a fact about the operation; what is named like a secret or a text is not shown."""
+        if self._otel.is_recording():
+            self._otel.set_attribute(name, safe_attribute(name, value))
 
     def record_error(self, error: BaseException) -> None:
         """Mark the span as failed by `error`, which is done for one that leaves the block.
@@ -128,18 +135,19 @@ class Span:
         self._otel.set_attribute("error.type", code)
         event: dict[str, Attribute] = {"exception.type": type(error).__qualname__}
         if isinstance(error, SDKError):
-            event["exception.message"] = str(error)
+            event["exception.message"] = clean_text(str(error))
         self._otel.add_event("exception", event)
         self._otel.set_status(trace.Status(trace.StatusCode.ERROR, code))
 
 
 def span(
     name: str,
+    attributes: Mapping[str, Attribute] | None = None,
     *,
     kind: SpanKind = "internal",
     tenant_id: str | None = None,
     current: bool = True,
-    **attributes: Attribute,
+    **facts: Attribute,
 ) -> Span:
     """Time the operation in a block.
 
@@ -148,14 +156,24 @@ def span(
 
     Args:
         name: `component.operation`; one of few, never with an id in it.
+        attributes: Facts under the dotted names of the semantic conventions.
         kind: `client` for calls that leave the process, `server` for requests that come in,
             `producer` and `consumer` for messages.
         tenant_id: Whom it is for; None means the tenant of the scope.
         current: Whether spans and log lines inside belong to it. An async generator passes False,
             since its body runs in its consumer's context, which would inherit the span.
-        attributes: Facts about the operation; never the text of a prompt or a document.
+        facts: Facts about the operation; never the text of a prompt or a document.
     """
-    return Span(name, kind=kind, tenant_id=tenant_id, current=current, attributes=attributes)
+    noted = {**attributes, **facts} if attributes else facts
+    return Span(name, noted, kind=kind, tenant_id=tenant_id, current=current)
+
+
+def safe_attribute(name: str, value: Attribute) -> Attribute:
+    """Return `value` as it may leave the process under `name`."""
+    if isinstance(value, bool):
+        return value
+    shown = redact(name, value)
+    return shown if isinstance(shown, str | int | float) else str(shown)
 
 
 def current_trace_id() -> str | None:
@@ -164,13 +182,28 @@ def current_trace_id() -> str | None:
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
+def present_tenant() -> str | None:
+    """Return the tenant of the innermost span that names one, else the scope's."""
+    return _span_tenant.get() or current_tenant()
+
+
 def log_context() -> tuple[str | None, str | None, str | None]:
     """Return tenant, trace id and span id of whatever runs now."""
-    tenant = _span_tenant.get() or current_tenant()
+    tenant = present_tenant()
     context = trace.get_current_span().get_span_context()
     if not context.is_valid:
         return tenant, None, None
     return tenant, trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+
+
+def _nothing_records() -> bool:
+    """Tell, for a twentieth of what starting a span to find out costs, whether no SDK is set.
+
+    The proxy looks at the same variable; were it renamed, spans would be started again.
+    """
+    return (
+        getattr(trace, "_TRACER_PROVIDER", _tracer) is None and type(_tracer) is trace.ProxyTracer
+    )
 
 
 def _random_context() -> trace.SpanContext:
@@ -182,13 +215,11 @@ def _random_context() -> trace.SpanContext:
     )
 
 
-def _restore(token: Token[Context] | Token[str | None] | None) -> None:
+def _restore(token: Token[Context] | Token[str | None]) -> None:
     """Reset a context variable, unless the block ends in another context than it began in.
 
     That happens when the garbage collector closes an async generator; that context is gone then.
     """
-    if token is None:
-        return
     try:
         token.var.reset(token)  # type: ignore[arg-type]  # variable and token are of one type
     except ValueError:
