@@ -8,78 +8,23 @@ grows without end: tenants above a limit share a label, and so do series above a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from motadata.core._version import __version__
 from motadata.core.errors import ConfigurationError
+from motadata.core.observability._series import Attributes, SeriesTable
 from motadata.core.observability._tenant_labels import MOST_TENANTS, TenantLabels
-from motadata.core.observability._tracing import (
-    TENANT_ATTRIBUTE,
-    Attribute,
-    present_tenant,
-    safe_attribute,
-)
+from motadata.core.observability._tracing import Attribute
 
 
-Attributes = Mapping[str, Attribute]
 Kind = TypeVar("Kind", bound="Counter | Histogram")
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,254}")
-_LONGEST_VALUE: Final = 120
-_MOST_SERIES: Final = 2000
-# https://opentelemetry.io/docs/specs/otel/metrics/sdk/#overflow-attribute
-_OVERFLOW: Final = ("otel.metric.overflow", True)
-_NO_ATTRIBUTES: Final[Attributes] = {}
-
-Series = TypeVar("Series")
-
-
-class _Table(Generic[Series]):
-    """Finds the series of a tenant and its attributes, and makes no more than so many."""
-
-    __slots__ = ("_known", "_labels", "_lock", "_make", "_series")
-
-    def __init__(
-        self, labels: Callable[[str], str], make: Callable[[dict[str, Attribute]], Series]
-    ) -> None:
-        self._labels = labels
-        self._make = make
-        self._lock = Lock()
-        self._series: dict[tuple[object, ...], Series] = {}
-        # The same by what callers write, in their order and unredacted; forgotten when it is full.
-        self._known: dict[tuple[object, ...], Series] = {}
-
-    def find(self, attributes: Attributes | None, tenant_id: str | None) -> Series:
-        tenant = tenant_id or present_tenant()
-        label = None if tenant is None else self._labels(tenant)
-        key = (label, *attributes.items()) if attributes else (label,)
-        return self._known.get(key) or self._learn(key, label, attributes or _NO_ATTRIBUTES)
-
-    def all(self) -> list[Series]:
-        with self._lock:
-            return list(self._series.values())
-
-    def _learn(self, key: tuple[object, ...], label: str | None, attributes: Attributes) -> Series:
-        shown = {name: _short(name, value) for name, value in sorted(attributes.items())}
-        if label is not None:
-            shown[TENANT_ATTRIBUTE] = label
-        with self._lock:
-            full = len(self._series) >= _MOST_SERIES
-            wanted = tuple(shown.items())
-            if full and wanted not in self._series:
-                shown, wanted = dict([_OVERFLOW]), (_OVERFLOW,)
-            series = self._series.get(wanted)
-            if series is None:
-                series = self._series[wanted] = self._make(shown)
-            if len(self._known) >= 2 * _MOST_SERIES:
-                self._known.clear()
-            self._known[key] = series
-        return series
 
 
 class BoundCounter:
@@ -110,7 +55,7 @@ class Counter:
         self.name = name
         self.unit = unit
         self.description = description
-        self._table = _Table(labels, BoundCounter)
+        self._table = SeriesTable(labels, BoundCounter)
 
     def add(
         self,
@@ -173,7 +118,7 @@ class Histogram:
         self.unit = unit
         self.description = description
         self._boundaries = list(boundaries)
-        self._table = _Table(labels, lambda attributes: BoundHistogram(self, attributes))
+        self._table = SeriesTable(labels, lambda attributes: BoundHistogram(self, attributes))
 
     def record(
         self,
@@ -306,8 +251,3 @@ def report_metrics_to(meter: Meter | None) -> None:
     For a host that keeps a meter provider of its own for the SDK, and for tests.
     """
     instruments.use(meter or metrics.get_meter("motadata", __version__))
-
-
-def _short(name: str, value: Attribute) -> Attribute:
-    shown = safe_attribute(name, value)
-    return shown[:_LONGEST_VALUE] if isinstance(shown, str) else shown
