@@ -102,10 +102,10 @@ async def test_nothing_of_a_session_reaches_the_next_tenant(
 async def test_tenant_is_forgotten_when_the_transaction_ends(lone_connection: PostgresDatabase):
     await lone_connection.execute_query("select 1", tenant_id="acme")
 
-    assert lone_connection._pool is not None
-    connection = await lone_connection._pool.acquire(timeout=5)
+    assert lone_connection._work is not None
+    connection = await lone_connection._work.pools.common.acquire(timeout=5)
     left = await connection.fetchval("select current_setting('motadata.tenant_id', true)")
-    await lone_connection._pool.release(connection)
+    await lone_connection._work.pools.common.release(connection)
 
     assert left in {None, ""}
 

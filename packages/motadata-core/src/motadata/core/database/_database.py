@@ -1,37 +1,33 @@
-"""The pool, and the binding of each transaction to one tenant."""
+"""The database as the SDK uses it: each operation for one tenant."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from motadata.core.database._audit import check_role_and_tables
-from motadata.core.database._driver import (
-    Connection,
-    Pool,
-    connection_class,
-    connection_failures,
-    load_driver,
-    prepare_connection,
-    quote_literal,
-)
-from motadata.core.database._failures import is_outdated, translate, unreachable
-from motadata.core.database._search import SEARCH_SETTINGS, search_statement
+from motadata.core.database._driver import connection_failures
+from motadata.core.database._failures import unreachable
+from motadata.core.database._limits import Limit
+from motadata.core.database._notifications import Listeners
+from motadata.core.database._pools import PoolOptions, open_pools
+from motadata.core.database._repeating import repeat
+from motadata.core.database._search import search_statement
+from motadata.core.database._topics import Topic
 from motadata.core.database._transaction import PostgresTransaction
-from motadata.core.errors import ConfigurationError, QueryError
-from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.database._work import Work
+from motadata.core.errors import ConfigurationError
 from motadata.core.models import Health
-from motadata.core.protocols.database import Metric, Row
-from motadata.core.tenancy import TenantId, resolve_tenant
+from motadata.core.protocols.database import Isolation, Metric, Notification, Precision, Row
+from motadata.core.tenancy import Identifier, TenantId, resolve_tenant
 
 
-_HEALTH_TIMEOUT: Final = 1.5
-_GRACE: Final = 2.0
-"""Seconds that the server has to report its own timeout before the driver gives up."""
-_RETRIES: Final = 1
+ResultT = TypeVar("ResultT")
+
+_EF_SEARCH: Final = 100
+"""Candidates that an index search keeps at least."""
 
 
 class PostgresDatabase:
@@ -41,18 +37,17 @@ class PostgresDatabase:
     in its arguments.
     """
 
-    def __init__(
-        self, dsn: str, *, max_connections: int, timeout: float, statement_cache_size: int
-    ) -> None:
-        self._dsn = dsn
-        self._max_connections = max_connections
-        self._timeout = timeout
-        self._statement_cache_size = statement_cache_size
-        self._search_path = ""
-        self._pool: Pool | None = None
+    def __init__(self, options: PoolOptions) -> None:
+        self._options = options
+        self._work: Work | None = None
+        self._listeners = Listeners(options)
 
     def transaction(
-        self, tenant_id: str | None = None, *, timeout: float | None = None
+        self,
+        tenant_id: str | None = None,
+        *,
+        timeout: float | None = None,
+        isolation: Isolation = "read_committed",
     ) -> AbstractAsyncContextManager[PostgresTransaction]:
         """Open a transaction in which only the tenant's rows exist.
 
@@ -61,15 +56,67 @@ class PostgresDatabase:
 
         Args:
             tenant_id: None means the tenant of the scope.
-            timeout: Seconds for waiting for a connection and for each statement.
+            timeout: Seconds for waiting for a connection and for each statement; a surrounding
+                deadline that ends sooner counts.
+            isolation: What it sees of others that run at the same time.
 
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
             ConnectionError: No connection was to be had in time, or it broke. When it broke while
                 committing, the error is not `retryable`: the change may be there.
             QueryError: The database refused to commit.
+            DeadlineExceededError: The surrounding deadline is over.
         """
-        return self._transaction(resolve_tenant(tenant_id), timeout)
+        tenant = resolve_tenant(tenant_id)
+        return self._opened().transaction(self._limit(tenant, timeout), isolation=isolation)
+
+    async def run_transaction(
+        self,
+        work: Callable[[PostgresTransaction], Awaitable[ResultT]],
+        *,
+        tenant_id: str | None = None,
+        timeout: float | None = None,
+        isolation: Isolation = "read_committed",
+        attempts: int = 3,
+    ) -> ResultT:
+        """Run `work` in a transaction and return its result; again when it is known not to count.
+
+        The contract is that of `Database.run_transaction`.
+
+        Raises:
+            TenantRequiredError: No tenant is given and none is in scope.
+            ConnectionError: The connection broke while committing: the change may be there, and
+                the error is not `retryable`. Or the last attempt ended so.
+            QueryError: The last attempt's, or one that another attempt would not heal.
+            DeadlineExceededError: The surrounding deadline is over.
+        """
+        tenant = resolve_tenant(tenant_id)
+
+        async def attempt() -> ResultT:
+            async with self.transaction(tenant, timeout=timeout, isolation=isolation) as opened:
+                return await work(opened)
+
+        return await repeat(attempt, attempts=attempts)
+
+    @asynccontextmanager
+    async def listen(
+        self, topic: str, *, tenant_id: str | None = None
+    ) -> AsyncIterator[AsyncIterator[Notification]]:
+        """Listen to what the tenant's transactions `notify` about a topic, until the block ends.
+
+        All listeners of a database share one connection beside the pool. At most 1000 notifications
+        wait for a listener; when it is slower, one that says `missed` stands for the rest. It takes
+        a connection to PostgreSQL itself: a pooler in transaction mode loses what it listens to.
+
+        Raises:
+            TenantRequiredError: No tenant is given and none is in scope.
+            InvalidIdentifierError: The topic breaks the grammar.
+            ConnectionError: The server is not reachable.
+        """
+        about = Topic(resolve_tenant(tenant_id), Identifier(topic))
+        self._opened()
+        async with self._listeners.listening(about) as notifications:
+            yield notifications
 
     async def execute_query(
         self,
@@ -85,7 +132,8 @@ class PostgresDatabase:
             ConnectionError: The server is not reachable.
             QueryError: The database refused the statement.
         """
-        return await self._query(resolve_tenant(tenant_id), timeout, sql, args)
+        tenant = resolve_tenant(tenant_id)
+        return await self._opened().query(self._limit(tenant, timeout), sql, args)
 
     async def vector_search(
         self,
@@ -97,6 +145,7 @@ class PostgresDatabase:
         filters: Mapping[str, object] | None = None,
         vector_column: str = "embedding",
         metric: Metric = "cosine",
+        precision: Precision = "full",
         tenant_id: str | None = None,
     ) -> list[Row]:
         """Return the rows nearest to `vector`, nearest first, each with its `distance`.
@@ -107,6 +156,7 @@ class PostgresDatabase:
             TenantRequiredError: No tenant is given and none is in scope.
             ConnectionError: The server is not reachable.
             QueryError: A name is no SQL identifier, or the database refused.
+            DeadlineExceededError: The surrounding deadline is over.
         """
         tenant = resolve_tenant(tenant_id)
         sql, arguments = search_statement(
@@ -118,29 +168,16 @@ class PostgresDatabase:
             filters=filters or {},
             vector_column=vector_column,
             metric=metric,
+            precision=precision,
         )
-        settings = {**SEARCH_SETTINGS, "hnsw.ef_search": str(max(40, limit))}
-        return await self._query(tenant, None, sql, arguments, settings)
+        limits = self._limit(tenant, None)
+        return await self._opened().query(limits, sql, arguments, neighbours=max(_EF_SEARCH, limit))
 
     async def health(self) -> Health:
         """Say within two seconds whether the server answers; a pool in full use is `degraded`."""
-        if self._pool is None:
+        if self._work is None:
             return Health("down", detail="The database is not open; use it within `async with`.")
-        try:
-            async with (
-                asyncio.timeout(_HEALTH_TIMEOUT),
-                self._borrowed(self._pool, _HEALTH_TIMEOUT / 2) as connection,
-            ):
-                await connection.fetchval("select 1")
-        except TimeoutError:
-            return Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
-        except DatabaseConnectionError as error:
-            is_busy = isinstance(error.__cause__, TimeoutError)
-            is_busy = is_busy and self._pool.get_size() >= self._max_connections
-            return Health("degraded" if is_busy else "down", detail=str(error))
-        except connection_failures() as error:
-            return Health("down", detail=str(unreachable(error)))
-        return Health("ok")
+        return await self._work.pools.health()
 
     async def __aenter__(self) -> Self:
         """Connect, and refuse a role or tables that would not keep tenants apart.
@@ -151,20 +188,20 @@ class PostgresDatabase:
                 a table is not isolated, or the vector extension is absent or too old.
             ConnectionError: The server is not reachable.
         """
-        if self._pool is not None:
+        if self._work is not None:
             message = "The database is open already."
             raise ConfigurationError(message, remedy="Share it, or create another one.")
-        pool = await self._connect()
+        pools = await open_pools(self._options)
         try:
-            async with self._borrowed(pool, self._timeout) as connection:
-                self._search_path = await check_role_and_tables(connection)
+            async with pools.borrowed(self._options.timeout) as connection:
+                search_path = await check_role_and_tables(connection)
         except connection_failures() as error:
-            pool.terminate()
+            pools.terminate()
             raise unreachable(error) from error
         except BaseException:
-            pool.terminate()
+            pools.terminate()
             raise
-        self._pool = pool
+        self._work = Work(pools, search_path)
         return self
 
     async def __aexit__(
@@ -174,134 +211,23 @@ class PostgresDatabase:
         traceback: TracebackType | None,
     ) -> None:
         """Wait for running transactions to end, then close; after the timeout, close regardless."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        try:
-            async with asyncio.timeout(self._timeout):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
-
-    async def _connect(self) -> Pool:
-        driver = load_driver()
-        try:
-            pool: Pool = driver.create_pool(
-                self._dsn,
-                min_size=1,
-                max_size=self._max_connections,
-                init=prepare_connection,
-                connection_class=connection_class(),
-                command_timeout=self._timeout + _GRACE,
-                timeout=self._timeout,
-                statement_cache_size=self._statement_cache_size,
-            )
-            async with asyncio.timeout(self._timeout):
-                await pool
-        except ValueError:
-            # Without its cause, which quotes the address and with it the password.
-            message = "The database address is malformed."
-            raise ConfigurationError(
-                message, remedy="Write it as postgresql://role:password@host:port/database."
-            ) from None
-        except connection_failures() as error:
-            raise unreachable(error) from error
-        return pool
-
-    @asynccontextmanager
-    async def _borrowed(self, pool: Pool, timeout: float) -> AsyncIterator[Connection]:
-        """Lend a connection that belongs to no tenant, for looking at the server itself."""
-        connection = await _acquire(pool, None, timeout)
-        try:
-            yield connection
-        finally:
-            await _release(pool, connection, timeout)
-
-    @asynccontextmanager
-    async def _transaction(
-        self, tenant: TenantId, timeout: float | None, settings: Mapping[str, str] | None = None
-    ) -> AsyncIterator[PostgresTransaction]:
-        seconds = self._timeout if timeout is None else timeout
-        if not seconds > 0:
-            message = f"The timeout {seconds!r} is not positive."
-            raise QueryError(message, remedy="Pass seconds above 0.", tenant_id=tenant)
-        pool = self._open_pool()
-        connection = await self._begin(pool, tenant, seconds, settings or {})
-        transaction = PostgresTransaction(connection, tenant, seconds + _GRACE)
-        try:
-            yield transaction
-            await transaction.commit()
-        except Exception:
-            await transaction.roll_back()
-            raise
-        finally:
-            transaction.closed = True
-            await _release(pool, connection, seconds)
-
-    async def _query(
-        self,
-        tenant: TenantId,
-        timeout: float | None,
-        sql: str,
-        args: Sequence[object],
-        settings: Mapping[str, str] | None = None,
-    ) -> list[Row]:
-        """Run one statement alone; once more if a migration has outdated its prepared form."""
-        try:
-            async with self._transaction(tenant, timeout, settings) as transaction:
-                return await transaction.fetch(sql, *args)
-        except QueryError as error:
-            if not is_outdated(error):
-                raise
-        async with self._transaction(tenant, timeout, settings) as transaction:
-            return await transaction.fetch(sql, *args)
-
-    async def _begin(
-        self, pool: Pool, tenant: TenantId, timeout: float, settings: Mapping[str, str]
-    ) -> Connection:
-        """Return a connection with an open transaction that is bound to the tenant."""
-        script = self._opening(tenant, timeout, settings)
-        retries = _RETRIES
-        while True:
-            connection = await _acquire(pool, tenant, timeout)
+        work, self._work = self._work, None
+        if work is not None:
             try:
-                await connection.execute(script, timeout=timeout + _GRACE)
-            except connection_failures() as error:
-                await _release(pool, connection, timeout)
-                failure = translate(error, tenant_id=tenant)
-                if not retries or not isinstance(failure, DatabaseConnectionError):
-                    raise failure from error
-                # The server went away while the connection lay idle. Nothing ran yet, so a fresh
-                # one may try; the others in the pool are as old and go too.
-                retries -= 1
-                await pool.expire_connections()
-            except BaseException:
-                await _release(pool, connection, timeout)
-                raise
-            else:
-                return connection
+                await self._listeners.close()
+            finally:
+                await work.pools.close()
 
-    def _opening(self, tenant: TenantId, timeout: float, settings: Mapping[str, str]) -> str:
-        """Return the script that opens a transaction: one round trip, nothing beyond its end."""
-        local = {
-            "motadata.tenant_id": str(tenant),
-            "search_path": self._search_path,
-            "statement_timeout": str(max(1, round(timeout * 1000))),
-            **settings,
-        }
-        calls = ", ".join(
-            f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, true)"
-            for name, value in local.items()
-        )
-        return f"begin; select {calls}"
+    def _limit(self, tenant: TenantId, timeout: float | None) -> Limit:
+        return Limit(tenant, self._options.timeout if timeout is None else timeout)
 
-    def _open_pool(self) -> Pool:
-        if self._pool is None:
+    def _opened(self) -> Work:
+        if self._work is None:
             message = "The database is not open."
             raise ConfigurationError(
                 message, remedy="Use it within `async with create_database(…) as database:`."
             )
-        return self._pool
+        return self._work
 
 
 def create_database(
@@ -310,6 +236,7 @@ def create_database(
     max_connections: int = 10,
     timeout: float = 30.0,
     statement_cache_size: int = 100,
+    tenant_pools: int = 0,
 ) -> PostgresDatabase:
     """Return the database at `dsn`; entering it connects.
 
@@ -318,47 +245,33 @@ def create_database(
 
     Args:
         dsn: `postgresql://…` of a role that neither bypasses row-level security nor owns tables.
-        max_connections: Most connections of the pool.
+        max_connections: Most connections of a pool.
         timeout: Seconds for connecting, for waiting for a connection and for each statement.
         statement_cache_size: Prepared statements kept a connection; 0 keeps none.
+        tenant_pools: 0 makes one pool for all tenants. Above, each tenant has a pool of its own,
+            at most so many at a time; the one that has been idle for longest makes room. A tenant
+            then never waits for another's connections, for up to `tenant_pools` times
+            `max_connections` of them in all, and one more to look after the server.
 
     Raises:
         ConfigurationError: A number does not make a pool.
     """
-    if max_connections < 1 or not timeout > 0 or statement_cache_size < 0:
+    numbers_fit = max_connections >= 1 and statement_cache_size >= 0 and tenant_pools >= 0
+    if not numbers_fit or not timeout > 0:
         message = (
-            f"max_connections={max_connections!r}, timeout={timeout!r} and "
-            f"statement_cache_size={statement_cache_size!r} do not make a pool."
+            f"max_connections={max_connections!r}, timeout={timeout!r},"
+            f" statement_cache_size={statement_cache_size!r} and tenant_pools={tenant_pools!r} do"
+            " not make a pool."
         )
-        raise ConfigurationError(message, remedy="Pass at least 1, above 0, and at least 0.")
+        raise ConfigurationError(
+            message, remedy="Pass at least 1, above 0, at least 0, and at least 0."
+        )
     return PostgresDatabase(
-        dsn,
-        max_connections=max_connections,
-        timeout=timeout,
-        statement_cache_size=statement_cache_size,
+        PoolOptions(
+            dsn,
+            max_connections=max_connections,
+            timeout=timeout,
+            statement_cache_size=statement_cache_size,
+            tenant_pools=tenant_pools,
+        )
     )
-
-
-async def _acquire(pool: Pool, tenant: TenantId | None, timeout: float) -> Connection:
-    try:
-        return await pool.acquire(timeout=timeout)
-    except TimeoutError as error:
-        message = f"No database connection was to be had within {timeout:g} s."
-        raise DatabaseConnectionError(
-            message,
-            remedy="Raise max_connections, hold transactions for a shorter time, or look whether"
-            " the server answers.",
-            tenant_id=tenant,
-        ) from error
-    except connection_failures() as error:
-        raise unreachable(error, tenant_id=tenant) from error
-
-
-async def _release(pool: Pool, connection: Connection, timeout: float) -> None:
-    """Give a connection back; the pool rolls back what did not commit, and cleans the session."""
-    try:
-        await pool.release(connection, timeout=timeout)
-    except connection_failures():
-        # The pool has dropped the connection. What the transaction came to is decided already, and
-        # an error of ours would hide the one that led here.
-        pass

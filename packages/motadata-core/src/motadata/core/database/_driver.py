@@ -1,11 +1,9 @@
-"""The only door to asyncpg: importing it, connecting, and teaching connections our types."""
+"""The only door to asyncpg: importing it, and what of it we use, since it brings no types."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cache
 from types import ModuleType
 from typing import Final, Protocol
 
@@ -14,13 +12,6 @@ from motadata.core.errors import MissingExtraError
 
 MINIMUM_PGVECTOR: Final = (0, 8, 4)
 """Older ones overflow a buffer and corrupt indexes."""
-
-
-# What DISCARD ALL does, which may not stand beside another statement; prepared statements stay.
-_CLEAN: Final = (
-    "close all; set session authorization default; reset all; unlisten *;"
-    " select pg_catalog.pg_advisory_unlock_all(); discard temp; discard sequences"
-)
 
 
 class Record(Protocol):
@@ -94,16 +85,46 @@ class Connection(Protocol):
         """Open a transaction or a savepoint."""
         ...
 
-    async def commit_and_clean(self, *, timeout: float) -> None:
-        """Commit and leave a clean session behind; see `connection_class`."""
+    async def prepare_reading(self) -> None:
+        """Prepare the statements that bind a read; see `_reading`."""
+        ...
+
+    async def open_transaction(self, script: str, *, timeout: float) -> None:
+        """Run the script that opens a transaction; see `_session`."""
+        ...
+
+    async def read_bound(
+        self, binding: bytes, sql: str, args: Sequence[object], *, timeout: float
+    ) -> list[Record] | None:
+        """Run a statement bound to a tenant in one round trip, or None; see `_reading`."""
+        ...
+
+    async def commit_and_clean(self, check: str, *, timeout: float) -> None:
+        """Commit and leave a clean session behind; see `_session`."""
         ...
 
     async def roll_back_and_clean(self, *, timeout: float) -> None:
-        """Roll back and leave a clean session behind; see `connection_class`."""
+        """Roll back and leave a clean session behind; see `_session`."""
         ...
 
     def is_in_transaction(self) -> bool:
         """Tell what the server said about it last."""
+        ...
+
+    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None:
+        """Call back for each notification on a channel."""
+        ...
+
+    async def remove_listener(self, channel: str, callback: Callable[..., None]) -> None:
+        """Stop calling back."""
+        ...
+
+    def add_termination_listener(self, callback: Callable[..., None]) -> None:
+        """Call back when the connection is over."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Tell whether the connection is over."""
         ...
 
     async def close(self, *, timeout: float | None = None) -> None:
@@ -183,65 +204,6 @@ def connection_failures() -> tuple[type[Exception], ...]:
     return (driver.PostgresError, driver.InterfaceError, driver.InternalClientError, OSError)
 
 
-@cache
-def connection_class() -> type:
-    """Return the driver's connection, taught to commit and clean up in one round trip.
-
-    What could outlive a transaction on its connection (settings, locks, temporary tables, a role)
-    would otherwise meet the pool's next user, another tenant. Sent with COMMIT in one message,
-    cleaning costs no round trip, and behind a pooler it reaches the server connection that did the
-    work.
-    """
-    driver = load_driver()
-
-    class CleanConnection(driver.Connection):  # type: ignore[misc, name-defined]  # it has no types
-        """A connection that knows whether its session is clean already."""
-
-        __slots__ = ("_is_clean",)
-
-        async def commit_and_clean(self, *, timeout: float) -> None:
-            """Commit, then clean the session."""
-            await self.execute(f"commit; {_CLEAN}", timeout=timeout)
-            self._is_clean = True
-
-        async def roll_back_and_clean(self, *, timeout: float) -> None:
-            """Roll back, then clean the session."""
-            await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
-            self._is_clean = True
-
-        async def reset(self, *, timeout: float | None = None) -> None:
-            """Make it fit for the next user; the pool calls this when a connection comes back."""
-            is_clean, self._is_clean = getattr(self, "_is_clean", False), False
-            if self.is_in_transaction():
-                await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
-            elif not is_clean:
-                await self.execute(_CLEAN, timeout=timeout)
-
-    return CleanConnection
-
-
-async def prepare_connection(connection: Connection) -> None:
-    """Let mappings and lists bind to `jsonb`, and sequences of numbers to `vector`.
-
-    It runs in one transaction, for the look-ups take several round trips, and a pooler in
-    transaction mode may serve each from another server connection otherwise.
-    """
-    async with connection.transaction():
-        schema = await vector_schema(connection)
-        for name in ("json", "jsonb"):
-            await connection.set_type_codec(
-                name, schema="pg_catalog", encoder=_encode_json, decoder=json.loads
-            )
-        if schema is not None:
-            await connection.set_type_codec(
-                "vector",
-                schema=schema,
-                encoder=_encode_vector,
-                decoder=_decode_vector,
-                format="binary",
-            )
-
-
 async def vector_schema(connection: Connection) -> str | None:
     """Return the schema that the vector extension lives in, or None when it is not installed."""
     name = await connection.fetchval(
@@ -259,26 +221,3 @@ def quote_literal(text: str) -> str:
 def quote_name(name: str) -> str:
     """Return `name` as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def _encode_json(value: object) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
-
-
-def _encode_vector(value: object) -> bytes:
-    from pgvector import Vector
-
-    if not isinstance(value, Sequence) and hasattr(value, "tolist"):
-        value = value.tolist()  # NumPy arrays and their like
-    if not isinstance(value, Sequence):
-        message = "a vector is a sequence of numbers"
-        raise ValueError(message)  # noqa: TRY004 - what the driver expects of a codec
-    binary: bytes = Vector(list(value)).to_binary()
-    return binary
-
-
-def _decode_vector(data: bytes) -> list[float]:
-    from pgvector import Vector
-
-    numbers: list[float] = Vector.from_binary(data).to_list()
-    return numbers

@@ -78,14 +78,22 @@ def unreachable(error: BaseException, *, tenant_id: str | None = None) -> Databa
     )
 
 
-def is_outdated(error: QueryError) -> bool:
-    """Tell whether a migration outdated what the connection had prepared: the next try works."""
-    return error.__cause__ is not None and _outdates(error.__cause__)
+def is_outdated(failure: QueryError, error: BaseException | None = None) -> bool:
+    """Tell whether a migration outdated what the connection had prepared: the next try works.
+
+    Args:
+        failure: Our error.
+        error: The driver's, where ours is not chained to it yet.
+    """
+    cause = failure.__cause__ if error is None else error
+    return cause is not None and _outdates(cause)
 
 
 def _outdates(error: BaseException) -> bool:
     driver = load_driver()
-    return isinstance(error, driver.InvalidCachedStatementError | driver.OutdatedSchemaCacheError)
+    kinds = driver.InvalidCachedStatementError | driver.OutdatedSchemaCacheError
+    # The last: somebody deallocated the prepared statements of the session.
+    return isinstance(error, kinds | driver.InvalidSQLStatementNameError)
 
 
 def _refused(error: BaseException, state: str, *, tenant_id: str | None) -> QueryError:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
 from motadata.core.models import Health
 
 
 Row = Mapping[str, object]
 Metric = Literal["cosine", "l2", "inner_product"]
+Precision = Literal["full", "half"]
+Isolation = Literal["read_committed", "repeatable_read", "serializable"]
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Word from another transaction of the same tenant that something happened.
+
+    Attributes:
+        topic: What it is about.
+        payload: What the sender added.
+        missed: True means that notifications before this one may have been lost, because the
+            connection broke or the listener was too slow: look at the tables. Such a one has no
+            payload and may come without any notification having been sent.
+    """
+
+    topic: str
+    payload: str = ""
+    missed: bool = False
 
 
 class Transaction(Protocol):
@@ -30,6 +51,39 @@ class Transaction(Protocol):
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each row of arguments, pipelined."""
+        ...
+
+    async def insert_many(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> int:
+        """Insert many rows in few statements, and return how many there were.
+
+        Args:
+            table: Table or `schema.table`.
+            columns: Names of columns, `tenant_id` among them.
+            rows: Values in the order of the columns; consumed in batches.
+
+        Raises:
+            QueryError: A name is no SQL identifier, a row has another number of values, or the
+                database refused; none of the rows is kept.
+        """
+        ...
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Open a part of the transaction that can fail alone; parts nest.
+
+        When an exception leaves the block, what ran in it is undone, and the transaction goes on if
+        the exception is caught outside.
+        """
+        ...
+
+    async def notify(self, topic: str, payload: str = "") -> None:
+        """Tell the tenant's listeners of a topic, once the transaction has committed.
+
+        Args:
+            topic: `[A-Za-z0-9_-]{1,64}`.
+            payload: At most 7000 bytes of UTF-8, without NUL.
+        """
         ...
 
     async def fetch(self, sql: str, *args: object) -> list[Row]:
@@ -58,6 +112,7 @@ class VectorStore(Protocol):
         filters: Mapping[str, object] | None = None,
         vector_column: str = "embedding",
         metric: Metric = "cosine",
+        precision: Precision = "full",
         tenant_id: str | None = None,
     ) -> list[Row]:
         """Return the rows nearest to `vector`, nearest first, each with its `distance`.
@@ -70,6 +125,7 @@ class VectorStore(Protocol):
             filters: Columns that must equal the given values.
             vector_column: Where the vectors are; rows with NULL there are left out.
             metric: `cosine` distance, Euclidean (`l2`), or negative `inner_product`.
+            precision: `half` compares in 16 bits, as an index of that precision does.
             tenant_id: None means the tenant of the scope.
 
         Raises:
@@ -82,7 +138,11 @@ class Database(VectorStore, Protocol):
     """PostgreSQL for one tenant at a time; row-level security sees to it."""
 
     def transaction(
-        self, tenant_id: str | None = None, *, timeout: float | None = None
+        self,
+        tenant_id: str | None = None,
+        *,
+        timeout: float | None = None,
+        isolation: Isolation = "read_committed",
     ) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction in which only the tenant's rows exist.
 
@@ -91,11 +151,60 @@ class Database(VectorStore, Protocol):
 
         Args:
             tenant_id: None means the tenant of the scope.
-            timeout: Seconds for waiting for a connection and for each statement.
+            timeout: Seconds for waiting for a connection and for each statement; a surrounding
+                deadline that ends sooner counts.
+            isolation: What it sees of others that run at the same time.
 
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
             ConnectionError: No connection was free in time, or the server is not reachable.
+            DeadlineExceededError: The surrounding deadline is over.
+        """
+        ...
+
+    async def run_transaction(
+        self,
+        work: Callable[[Transaction], Awaitable[ResultT]],
+        *,
+        tenant_id: str | None = None,
+        timeout: float | None = None,
+        isolation: Isolation = "read_committed",
+        attempts: int = 3,
+    ) -> ResultT:
+        """Run `work` in a transaction and return its result; again when it is known not to count.
+
+        That is after a serialization failure, a deadlock, a lock that was not to be had, and a
+        connection that broke before the commit was sent. What `work` does outside the transaction
+        happens as often as it runs.
+
+        Args:
+            work: Gets the transaction.
+            tenant_id: None means the tenant of the scope.
+            timeout: As for `transaction`, for each attempt.
+            isolation: As for `transaction`.
+            attempts: At least 1; the first one counts.
+
+        Raises:
+            ConnectionError: The connection broke while committing: the change may be there, and
+                the error is not `retryable`. Or the last attempt ended so.
+            QueryError: The last attempt's, or one that another attempt would not heal.
+        """
+        ...
+
+    def listen(
+        self, topic: str, *, tenant_id: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Notification]]:
+        """Listen to what the tenant's transactions `notify` about a topic, until the block ends.
+
+        Notifications wake a listener up and are no record: after a broken connection comes one
+        that says `missed`.
+
+        Args:
+            topic: `[A-Za-z0-9_-]{1,64}`.
+            tenant_id: None means the tenant of the scope.
+
+        Raises:
+            ConnectionError: The server is not reachable.
         """
         ...
 

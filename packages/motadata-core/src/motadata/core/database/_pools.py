@@ -1,0 +1,225 @@
+"""Pools of connections: one for all tenants, or one for each of a bounded number of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from motadata.core.database._driver import Connection, Pool, connection_failures, load_driver
+from motadata.core.database._failures import unreachable
+from motadata.core.database._session import connection_class
+from motadata.core.database._types import prepare_connection
+from motadata.core.errors import ConfigurationError, DeadlineExceededError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.models import Health
+from motadata.core.tenancy import TenantId
+
+
+_HEALTH_TIMEOUT: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PoolOptions:
+    """How connections are made; the address holds a password.
+
+    Attributes:
+        dsn: Where the server is, and as whom to connect.
+        max_connections: Most connections of a pool.
+        timeout: Seconds for connecting.
+        statement_cache_size: Prepared statements kept a connection.
+        tenant_pools: Most pools of single tenants; 0 means one pool for all.
+    """
+
+    dsn: str
+    max_connections: int
+    timeout: float
+    statement_cache_size: int
+    tenant_pools: int
+
+
+@dataclass(slots=True)
+class _TenantPool:
+    pool: Pool
+    users: int = 0
+
+
+class Pools:
+    """The pools of an open database; made by `open_pools`."""
+
+    def __init__(self, options: PoolOptions, common: Pool) -> None:
+        self.common = common
+        self._options = options
+        self._by_tenant: OrderedDict[TenantId, _TenantPool] = OrderedDict()
+
+    async def take(self, tenant: TenantId) -> Pool:
+        """Return the pool that serves a tenant; `give_back` follows when its work is done.
+
+        Raises:
+            ConnectionError: As many tenants as there may be pools are at work.
+        """
+        if not self._options.tenant_pools:
+            return self.common
+        own = self._by_tenant.get(tenant)
+        retired: list[Pool] = []
+        if own is None:
+            retired = self._make_room(tenant)
+            own = _TenantPool(_make_pool(self._options, least=0))
+            self._by_tenant[tenant] = own
+        own.users += 1
+        self._by_tenant.move_to_end(tenant)
+        try:
+            await own.pool  # opens nothing before the first connection is asked for
+            for pool in retired:
+                await close_pool(pool, self._options.timeout)
+        except BaseException:
+            self.give_back(tenant)
+            raise
+        return own.pool
+
+    def give_back(self, tenant: TenantId) -> None:
+        """Say that one piece of a tenant's work is done."""
+        if own := self._by_tenant.get(tenant):
+            own.users -= 1
+
+    @asynccontextmanager
+    async def borrowed(self, timeout: float) -> AsyncIterator[Connection]:
+        """Lend a connection that belongs to no tenant, for looking at the server itself.
+
+        Raises:
+            ConnectionError: None was to be had in time, or the server is not reachable.
+        """
+        connection = await acquire(self.common, None, timeout)
+        try:
+            yield connection
+        finally:
+            await release(self.common, connection, timeout)
+
+    async def health(self) -> Health:
+        """Say within two seconds whether the server answers; a pool in full use is `degraded`."""
+        try:
+            async with (
+                asyncio.timeout(_HEALTH_TIMEOUT),
+                self.borrowed(_HEALTH_TIMEOUT / 2) as connection,
+            ):
+                await connection.fetchval("select 1")
+        except TimeoutError:
+            return Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
+        except DatabaseConnectionError as error:
+            is_busy = isinstance(error.__cause__, TimeoutError)
+            is_busy = is_busy and self.common.get_size() >= self._options.max_connections
+            return Health("degraded" if is_busy else "down", detail=str(error))
+        except connection_failures() as error:
+            return Health("down", detail=str(unreachable(error)))
+        return Health("ok")
+
+    def _make_room(self, tenant: TenantId) -> list[Pool]:
+        """Take the pool out that has lain idle for longest, when there are as many as may be."""
+        if len(self._by_tenant) < self._options.tenant_pools:
+            return []
+        for other, own in self._by_tenant.items():
+            if not own.users:
+                del self._by_tenant[other]
+                return [own.pool]
+        message = f"All {self._options.tenant_pools} pools of single tenants are in use."
+        raise DatabaseConnectionError(
+            message, remedy="Raise tenant_pools, or try later.", tenant_id=tenant
+        )
+
+    async def close(self) -> None:
+        """Wait for running work to end, then close; after the timeout, close regardless."""
+        pools = [self.common, *(own.pool for own in self._by_tenant.values())]
+        self._by_tenant.clear()
+        await asyncio.gather(*(close_pool(pool, self._options.timeout) for pool in pools))
+
+    def terminate(self) -> None:
+        """Drop all connections."""
+        for pool in (self.common, *(own.pool for own in self._by_tenant.values())):
+            pool.terminate()
+
+
+async def open_pools(options: PoolOptions) -> Pools:
+    """Connect.
+
+    Raises:
+        MissingExtraError: The extra `postgres` is not installed.
+        ConfigurationError: The address is malformed.
+        ConnectionError: The server is not reachable.
+    """
+    try:
+        pool = _make_pool(options, least=1)
+        async with asyncio.timeout(options.timeout):
+            await pool
+    except ValueError:
+        # Without its cause, which quotes the address and with it the password.
+        message = "The database address is malformed."
+        raise ConfigurationError(
+            message, remedy="Write it as postgresql://role:password@host:port/database."
+        ) from None
+    except connection_failures() as error:
+        raise unreachable(error) from error
+    return Pools(options, pool)
+
+
+async def close_pool(pool: Pool, timeout: float) -> None:
+    """Close a pool when its connections are back; after the timeout, or cancelled, regardless."""
+    try:
+        async with asyncio.timeout(timeout):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+    except asyncio.CancelledError:
+        pool.terminate()
+        raise
+
+
+async def acquire(pool: Pool, tenant: TenantId | None, timeout: float) -> Connection:
+    """Take a connection out of a pool.
+
+    Raises:
+        DeadlineExceededError: No time is left for it.
+        ConnectionError: None was to be had in time, or the server is not reachable.
+    """
+    if timeout <= 0:
+        message = "No time is left for the database."
+        raise DeadlineExceededError(message, remedy="Allow more time.", tenant_id=tenant)
+    try:
+        return await pool.acquire(timeout=timeout)
+    except TimeoutError as error:
+        message = f"No database connection was to be had within {timeout:.3g} s."
+        raise DatabaseConnectionError(
+            message,
+            remedy="Raise max_connections, hold transactions for a shorter time, or look whether"
+            " the server answers.",
+            tenant_id=tenant,
+        ) from error
+    except connection_failures() as error:
+        raise unreachable(error, tenant_id=tenant) from error
+
+
+async def release(pool: Pool, connection: Connection, timeout: float) -> None:
+    """Give a connection back; the pool rolls back what did not commit, and cleans the session."""
+    try:
+        await pool.release(connection, timeout=timeout)
+    except connection_failures():
+        # The pool has dropped the connection. What the transaction came to is decided already, and
+        # an error of ours would hide the one that led here.
+        pass
+
+
+def _make_pool(options: PoolOptions, *, least: int) -> Pool:
+    driver = load_driver()
+    pool: Pool = driver.create_pool(
+        options.dsn,
+        min_size=least,
+        max_size=options.max_connections,
+        init=prepare_connection,
+        connection_class=connection_class(),
+        command_timeout=options.timeout,
+        timeout=options.timeout,
+        statement_cache_size=options.statement_cache_size,
+    )
+    return pool

@@ -1,0 +1,100 @@
+"""The driver's connection, taught to read for a tenant in one round trip.
+
+A read needs no transaction block. In PostgreSQL's extended protocol, everything up to a Sync
+message is one transaction; what is set with `set_config(…, true)` before the statement holds for
+the statement and ends with it. So the binding travels in front of the statement in the same write,
+and the answer to both comes in one round trip (PostgreSQL documentation, 54.2.4, "Pipelining").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Final
+
+from motadata.core.database._driver import Record
+from motadata.core.database._wire import execution
+
+
+# For what a read can leave behind, in front of the next read. A read-only transaction makes no
+# temporary table and draws from no sequence.
+_CLEANING: Final = {
+    "motadata_close": "close all",
+    "motadata_reset": "reset all",
+    "motadata_unlisten": "unlisten *",
+}
+
+# No row comes back, which the driver would take for one of the statement's: the settings are not
+# null. It fails as a whole or holds as a whole.
+BIND_STATEMENT: Final = "motadata_bind"
+_BINDING: Final = (
+    "select where (pg_catalog.pg_advisory_unlock_all()::text"
+    " || pg_catalog.set_config('motadata.tenant_id', $1::text, true)"
+    " || pg_catalog.set_config('search_path', $2::text, true)"
+    " || pg_catalog.set_config('statement_timeout', $3::text, true)"
+    " || pg_catalog.set_config('transaction_read_only', 'on', true)) is null"
+)
+SEARCH_STATEMENT: Final = "motadata_search"
+_SEARCH: Final = (
+    "select where (pg_catalog.set_config('plan_cache_mode', 'force_custom_plan', true)"
+    " || pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true)"
+    " || pg_catalog.set_config('hnsw.ef_search', $1::text, true)) is null"
+)
+CLEAN_BEFORE_READING: Final = b"".join(execution(name) for name in _CLEANING)
+
+
+def reading_connection(driver: ModuleType) -> type:
+    """Return the driver's connection with what this module adds."""
+
+    class ReadingConnection(driver.Connection):  # type: ignore[misc, name-defined]  # it has no types
+        """A connection that reads for a tenant; `_is_clean` says that it left nothing behind."""
+
+        __slots__ = ("_is_clean", "_prepared", "_was_read")
+
+        async def prepare_reading(self) -> None:
+            """Prepare the statements that bind a read; without prepared statements, none."""
+            if not self._stmt_cache_enabled:
+                return
+            scripts = {**_CLEANING, BIND_STATEMENT: _BINDING, SEARCH_STATEMENT: _SEARCH}
+            # Kept, for the driver closes what nobody holds.
+            self._prepared = [
+                await self._get_statement(sql, None, named=name, use_cache=False)
+                for name, sql in scripts.items()
+            ]
+            for statement in self._prepared:
+                statement.attach()
+
+        async def read_bound(
+            self, binding: bytes, sql: str, args: Sequence[object], *, timeout: float
+        ) -> list[Record] | None:
+            """Run a prepared statement with a binding in front, in a transaction of its own.
+
+            Returns:
+                Its rows, or None when this connection has not prepared it yet: nothing was sent.
+            """
+            protocol = self._protocol
+            statement = self._stmt_cache.get((sql, protocol.get_record_class(), False))
+            if statement is None or not getattr(self, "_prepared", None):
+                return None
+            if protocol._is_cancelling():  # noqa: SLF001 - the driver has no other way to ask
+                return None
+            self._is_clean = False
+            self._was_read = True
+            with self._stmt_exclusive_section:
+                # No await in between: the binding and the statement leave as one message, and the
+                # Sync that the driver sends after its statement ends the transaction of both.
+                self._transport.write(CLEAN_BEFORE_READING + binding)
+                try:
+                    rows: list[Record] = await protocol.bind_execute(
+                        statement, args, "", 0, False, timeout
+                    )
+                except driver.OutdatedSchemaCacheError:
+                    await self.reload_schema_state()
+                    raise
+                except driver.InvalidCachedStatementError:
+                    self._drop_global_statement_cache()
+                    raise
+            self._is_clean = True
+            return rows
+
+    return ReadingConnection
