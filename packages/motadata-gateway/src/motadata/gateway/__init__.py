@@ -17,6 +17,7 @@ from motadata.gateway._call import (
     Verdict,
 )
 from motadata.gateway._deduplication import Deduplication
+from motadata.gateway._embedding_batches import BatchPolicy, EmbeddingBatches
 from motadata.gateway._extractive import UNKNOWN
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
@@ -33,6 +34,7 @@ __all__ = [
     "EXTRACTIVE_MODEL",
     "UNKNOWN",
     "Attribution",
+    "BatchPolicy",
     "Call",
     "CallNotes",
     "CallPart",
@@ -40,6 +42,7 @@ __all__ = [
     "ChatRequest",
     "ChatStep",
     "Deduplication",
+    "EmbeddingBatches",
     "EmbeddingRequest",
     "EmbeddingStep",
     "Governance",

@@ -11,6 +11,7 @@ from motadata.core.errors import ConfigurationError
 from motadata.core.protocols import Cache
 from motadata.gateway._call import ChatStep
 from motadata.gateway._deduplication import Deduplication
+from motadata.gateway._embedding_batches import EmbeddingBatches
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
@@ -54,7 +55,7 @@ def create_gateway(
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model, 1 to 16.
         governance: What records, limits, pays, guards and routes the calls. None only joins equal
-            calls that are under way.
+            calls that are under way, and sends texts to embed together.
         arrange: Takes the steps of a conversation in their order and returns those to pass
             instead: with one more, one replaced, or one left out.
 
@@ -80,7 +81,7 @@ def create_gateway(
         message = f"There is a key or an address for {name!r}, which is none of the providers."
         raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
     if governance is None:
-        governance = Governance(deduplication=Deduplication())
+        governance = Governance(deduplication=Deduplication(), batches=EmbeddingBatches())
     routes = Routes([OfflineProvider(threads=embedding_threads), *served])
     for model in (default_model, default_embedding_model):
         routes.provider(routes.full_name(model))

@@ -176,6 +176,7 @@ class Governance:
         guardrail_outputs: Checks what is answered, before anything keeps it.
         budgets: Reserves money and tokens before the call and settles them after it.
         limits: Makes a tenant wait its turn.
+        batches: Cuts and merges texts to embed.
         routing: Chooses the provider; retries, breaks, falls back.
     """
 
@@ -186,6 +187,7 @@ class Governance:
     guardrail_outputs: CallPart | None = None
     budgets: CallPart | None = None
     limits: CallPart | None = None
+    batches: CallPart | None = None
     routing: CallPart | None = None
 
     def parts(self) -> tuple[CallPart, ...]:
@@ -219,7 +221,7 @@ def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
         traced_embedding,
         *_embedding(g.usage, g.guardrail_inputs),
         cached_vectors,
-        *_embedding(g.deduplication, g.budgets, g.limits, g.routing),
+        *_embedding(g.deduplication, g.budgets, g.limits, g.batches, g.routing),
         embedded_in_time,
         embedded_by_provider,
     )
