@@ -37,15 +37,19 @@ class Embedder:
         self.busiest = 0
         self.failure: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.arrived = asyncio.Event()
+        self.left = asyncio.Event()
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         self.requests.append((current_tenant(), request.texts))
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
+        self.arrived.set()
         try:
             await (self.hold.wait() if self.hold else asyncio.sleep(0))
         finally:
             self.busy -= 1
+            self.left.set()
         if self.failure:
             raise self.failure
         if any("bad" in text for text in request.texts):
@@ -77,12 +81,6 @@ def gateway_with(provider: Embedder, policy: BatchPolicy) -> LLMGateway:
         default_embedding_model="words/e",
         governance=Governance(batches=EmbeddingBatches(policy)),
     )
-
-
-async def until_busy(provider: Embedder) -> None:
-    async with asyncio.timeout(5):
-        while not provider.busy:
-            await asyncio.sleep(0)
 
 
 def ratio(vector: tuple[float, ...]) -> int:
@@ -181,7 +179,7 @@ async def test_one_who_leaves_takes_nothing_from_the_others(provider: Embedder) 
             asyncio.create_task(gateway.embed([str(number)], tenant_id="acme"))
             for number in range(10)
         ]
-        await until_busy(provider)
+        await provider.arrived.wait()
         for call in calls[:5]:
             call.cancel()
         await asyncio.wait(calls[:5])
@@ -200,12 +198,11 @@ async def test_request_is_cancelled_when_nobody_waits_for_it(provider: Embedder)
     )
     async with gateway:
         call = asyncio.create_task(gateway.embed(["a"], tenant_id="acme"))
-        await until_busy(provider)
+        await provider.arrived.wait()
         call.cancel()
         await asyncio.wait({call})
-        async with asyncio.timeout(5):
-            while provider.busy or batches._lanes:  # noqa: SLF001 - as below
-                await asyncio.sleep(0)
+        await provider.left.wait()
+        await asyncio.sleep(0)
 
         assert not batches._lanes
 
