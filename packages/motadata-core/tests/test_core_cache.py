@@ -290,7 +290,7 @@ async def test_storm_of_cancellations_mixes_no_tenants_and_leaves_nothing_runnin
     ]
     assert wrong == []
     assert running == 0
-    assert cache._flights._flights == {}
+    assert cache._engine.flights._flights == {}
 
 
 def test_threads_with_loops_of_their_own_share_one_cache() -> None:

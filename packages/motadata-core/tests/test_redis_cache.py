@@ -168,7 +168,7 @@ async def test_another_instance_takes_over_when_the_one_that_computes_dies(
 ) -> None:
     async with create_redis_cache(embedded_redis.url, lease=0.3) as dead:
         # A lease that nobody renews is what a dead instance leaves.
-        await dead._leases.acquire(redis_names("acme", "default"), "key", 60_000, ())
+        await dead._engine.leases.acquire(redis_names("acme", "default"), "key", 60_000, ())
 
         assert await cache.get_or_compute("key", _one, tenant_id="acme") == 1
 

@@ -20,7 +20,7 @@ async def cache(embedded_redis: EmbeddedRedis) -> AsyncIterator[TieredCache]:
     async with create_tiered_cache(embedded_redis.url, timeout=5.0) as made:
         for tenant in ("acme", "globex"):
             await made.invalidate_tenant(tenant_id=tenant)
-        await until(lambda: made._near.is_open)
+        await until(lambda: made._engine.near.is_open)
         yield made
 
 
@@ -115,7 +115,7 @@ async def test_copy_is_dropped_when_another_instance_invalidates_it(
 async def test_copies_live_no_longer_than_the_value_on_the_server(cache: TieredCache) -> None:
     await cache.set("key", 1, ttl=0.2, tenant_id="acme")
     assert await cache.get("key", tenant_id="acme") == 1
-    assert cache._near.statistics().entries == 1
+    assert cache._engine.near.statistics().entries == 1
     await asyncio.sleep(0.25)
 
     assert await cache.get("key", tenant_id="acme") is None
@@ -125,13 +125,13 @@ async def test_copies_are_flushed_and_not_used_when_the_connection_breaks(
     server: EmbeddedRedis,
 ) -> None:
     async with create_tiered_cache(server.url) as cache:
-        await until(lambda: cache._near.is_open)
+        await until(lambda: cache._engine.near.is_open)
         await cache.set("key", 1, tenant_id="acme")
         assert await cache.get("key", tenant_id="acme") == 1
         await server.kill()
 
-        await until(lambda: not cache._near.is_open)
-        assert cache._near.statistics().entries == 0
+        await until(lambda: not cache._engine.near.is_open)
+        assert cache._engine.near.statistics().entries == 0
         assert await cache.get("key", tenant_id="acme") is None
 
 
@@ -242,7 +242,9 @@ async def test_memory_is_bounded_while_the_server_is_away() -> None:
             await cache.set(f"k{number}", number, tenant_id="acme")
 
         assert cache.statistics().standby.entries == 50
-        assert [len(outage.changes["acme"]) for outage in cache._outages.values()] == [1]
+        assert [
+            len(outage.changes["acme"]) for outage in cache._engine.outages._by_server.values()
+        ] == [1]
 
 
 async def test_platform_that_names_a_server_shares_its_cache_and_starts_without_it(

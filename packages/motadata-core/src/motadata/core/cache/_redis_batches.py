@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from motadata.core.cache._key import RedisNames
+from motadata.core.cache._redis_calls import Call, Reply, ServerUnavailableError
 from motadata.core.cache._redis_reading import Found, Reading
 from motadata.core.cache._redis_scripts import WRITE
-from motadata.core.cache._redis_server import Call, RedisServer, Reply, ServerUnavailableError
+from motadata.core.cache._redis_server import RedisServer
 from motadata.core.errors import CacheError, OverloadError
 
 
@@ -200,7 +201,8 @@ class Batches:
             for digest, futures in waiting.items():
                 found = answer.get(digest)
                 for future in futures:
-                    _give(future, found)
+                    if not future.done():
+                        future.set_result(found)
 
     def _refuse(self, futures: Iterable[Future[Answer]], error: ServerUnavailableError) -> None:
         self.failures += 1

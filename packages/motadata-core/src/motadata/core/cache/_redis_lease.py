@@ -11,8 +11,9 @@ from typing import Final
 
 from motadata.core.cache._key import RedisNames, digest
 from motadata.core.cache._redis_batches import Entry
+from motadata.core.cache._redis_calls import Call, ServerUnavailableError
 from motadata.core.cache._redis_scripts import ACQUIRE, RELEASE, RENEW
-from motadata.core.cache._redis_server import Call, RedisServer, ServerUnavailableError
+from motadata.core.cache._redis_server import RedisServer
 
 
 _FIRST_WAIT: Final = 0.005

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from motadata.core.cache._key import RedisNames, tag_key
-from motadata.core.cache._redis_server import Command, RedisServer, Reply, ServerUnavailableError
-from motadata.core.cache._redis_values import milliseconds_left, read_tags
+from motadata.core.cache._redis_calls import Command, Reply, ServerUnavailableError
+from motadata.core.cache._redis_server import RedisServer
+from motadata.core.cache._redis_values import has_tags, milliseconds_left, read_tags
 
 
 _MOST_KEYS: Final = 256
@@ -24,8 +24,7 @@ _MOST_GENERATIONS: Final = 10_000
 _MOST_ROUNDS: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A value as the server holds it.
 
     Attributes:
@@ -127,7 +126,7 @@ class Reading:
             for names, found in answers.items()
             if isinstance(found, dict)
             for digest, one in found.items()
-            if (tags := read_tags(one.data))
+            if has_tags(one.data) and (tags := read_tags(one.data))
         ]
         if not tagged:
             return
@@ -165,7 +164,8 @@ class Reading:
 def _command(names: RedisNames, digests: Sequence[str], generation: str | None) -> Command:
     words = ["MGET", names.generation_key, names.namespace_key]
     if generation is not None:
-        words += [names.value_key(generation, digest) for digest in digests]
+        prefix = names.value_key(generation, "")
+        words += [prefix + digest for digest in digests]
     return Command(words)
 
 

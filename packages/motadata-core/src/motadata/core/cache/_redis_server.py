@@ -1,4 +1,4 @@
-"""The connection to a Redis-protocol server or cluster; the one module that imports its driver.
+"""The connection to a Redis-protocol server or cluster; one of two modules that use its driver.
 
 Every call ends within a bounded time, and no connection is given up in the middle of an answer: a
 call is not cancelled with the caller that waits for it.
@@ -7,70 +7,26 @@ call is not cancelled with the caller that waits for it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, cast
 
-from motadata.core.cache._key import TRACKED_PREFIX
-from motadata.core.cache._redis_scripts import Script
-from motadata.core.errors import CacheError, ConfigurationError, MissingExtraError
+from motadata.core.cache._redis_address import (
+    host_and_port,
+    split_address,
+    with_host,
+    without_login,
+)
+from motadata.core.cache._redis_calls import Call, Command, Reply, ServerUnavailableError, Word
+from motadata.core.cache._redis_feed import ChangeFeed
+from motadata.core.cache._redis_lanes import Lanes
+from motadata.core.errors import MissingExtraError
 
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
-    from redis.asyncio.connection import Connection
     from redis.asyncio.retry import Retry
-
-
-_SCHEMES: Final = ("redis", "rediss", "unix")
-_FEED: Final = "__redis__:invalidate"
-
-
-class ServerUnavailableError(CacheError):
-    """The server did not do what was asked: it is away, busy, full or refuses us.
-
-    Whether it did it all the same is not known.
-    """
-
-    default_retryable = True
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A script with its arguments; the first key says which server of a cluster it is for."""
-
-    script: Script
-    keys: Sequence[str]
-    arguments: Sequence[str | bytes | int]
-
-    def by_name(self) -> list[str | bytes | int]:
-        """Return the command for a server that remembers the script."""
-        return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments]
-
-    def by_text(self) -> list[str | bytes | int]:
-        """Return the command for a server that does not, and that will."""
-        return ["EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command of the server's own; its second word is the key that says for which server."""
-
-    words: Sequence[str | bytes | int]
-
-    def by_name(self) -> Sequence[str | bytes | int]:
-        """Return the command."""
-        return self.words
-
-    by_text = by_name
-
-
-Reply = bytes | int | None | Sequence["Reply"]
-"""What a server answers."""
 
 
 class RedisServer:
@@ -83,12 +39,13 @@ class RedisServer:
     """
 
     def __init__(self, url: str, *, timeout: float, max_connections: int) -> None:
-        self._addresses = _split_address(url)
+        self._addresses = split_address(url)
         self._timeout = timeout
         self._max_connections = max_connections
         self._slots = asyncio.Semaphore(max_connections)
         self._connecting = asyncio.Lock()
         self._client: Redis | RedisCluster | None = None
+        self._lanes: Lanes | None = None
         self._running: set[asyncio.Task[Reply]] = set()
         _import_driver()
 
@@ -114,10 +71,10 @@ class RedisServer:
             ServerUnavailableError: There is no server to run them.
         """
         async with self._guarded() as client:
-            answers = await _send(client, [call.by_name() for call in calls])
+            answers = await self._send(client, [call.by_name() for call in calls])
             unknown = [number for number, answer in enumerate(answers) if _lacks_the_script(answer)]
             if unknown:
-                again = await _send(client, [calls[number].by_text() for number in unknown])
+                again = await self._send(client, [calls[number].by_text() for number in unknown])
                 for number, answer in zip(unknown, again, strict=True):
                     answers[number] = answer
         return [
@@ -160,8 +117,14 @@ class RedisServer:
         cluster = self._cluster()
         if cluster is not None:
             return sorted((node.host, int(node.port)) for node in cluster.get_primaries())
-        parts = urlsplit(self._addresses[0])
-        return [(parts.hostname or "localhost", parts.port or 6379)]
+        return [host_and_port(self._addresses[0])]
+
+    async def _send(
+        self, client: Redis | RedisCluster, commands: Sequence[Sequence[Word]]
+    ) -> list[Reply | Exception]:
+        if self._lanes is not None:
+            return await self._lanes.exchange(commands)
+        return await _send_to_cluster(cast("RedisCluster", client), commands)
 
     async def _to_the_end(self, work: Coroutine[object, object, Reply]) -> Reply:
         # An answer that nobody reads would be read by the connection's next user.
@@ -181,6 +144,8 @@ class RedisServer:
         if self._running:
             await asyncio.wait(self._running)
         client, self._client = self._client, None
+        if self._lanes is not None:
+            await self._lanes.close()
         if client is not None:
             await client.aclose()
 
@@ -188,17 +153,15 @@ class RedisServer:
     async def changes(self, host: str, port: int) -> AsyncIterator[ChangeFeed]:
         """Listen to one server's announcements of keys that change.
 
-        One connection asks for the announcements and gets them: when it breaks, both are gone.
-
         Raises:
             ServerUnavailableError: The server is away, or it broke off.
         """
         from redis.exceptions import RedisError
 
-        client = self._single(_with_host(self._addresses[0], host, port))
+        client = self._single(with_host(self._addresses[0], host, port))
         try:
             async with client, client.pubsub() as listener:
-                feed = ChangeFeed(listener, timeout=self._timeout)
+                feed = ChangeFeed(listener)
                 async with asyncio.timeout(self._timeout):
                     await feed.start()
                 yield feed
@@ -227,7 +190,7 @@ class RedisServer:
                 try:
                     info = await single.info("cluster")
                     if not info.get("cluster_enabled"):
-                        self._client = single
+                        self._client, self._lanes = single, Lanes(single.connection_pool)
                         return single
                     self._client = await self._several(address)
                 except (RedisError, OSError) as caught:
@@ -276,7 +239,7 @@ class RedisServer:
 
     def _unavailable(self, error: BaseException) -> ServerUnavailableError:
         # The driver's words may quote a command, and with it a value: its kind is enough.
-        hosts = ", ".join(_shown(address) for address in self._addresses)
+        hosts = ", ".join(without_login(address) for address in self._addresses)
         message = f"The cache's server at {hosts} failed ({type(error).__name__})."
         made = ServerUnavailableError(
             message, remedy="See that it runs, has memory left, and accepts the password."
@@ -285,56 +248,8 @@ class RedisServer:
         return made
 
 
-class ChangeFeed:
-    """One server's announcements, in their order; made by `RedisServer.changes`."""
-
-    def __init__(self, listener: object, *, timeout: float) -> None:
-        from redis.asyncio.client import PubSub
-
-        assert isinstance(listener, PubSub)
-        self._listener = listener
-        self._timeout = timeout
-        self._word = secrets.token_hex(4)
-        self._is_asked = False
-
-    async def start(self) -> None:
-        """Ask for the announcements."""
-        listener = self._listener
-        await listener.connect()  # type: ignore[no-untyped-call]  # theirs
-        connection = cast("Connection", listener.connection)
-        await connection.send_command("CLIENT", "ID")
-        identity = await connection.read_response()
-        await connection.send_command(
-            *("CLIENT", "TRACKING", "ON", "REDIRECT", identity),
-            *("BCAST", "PREFIX", TRACKED_PREFIX),
-        )
-        await connection.read_response()
-        await listener.subscribe(_FEED)
-
-    async def next(self) -> list[str] | None:
-        """Return the names of the keys that changed, none of late, or None for all keys.
-
-        When nothing comes for a second it asks whether the server is there.
-
-        Raises:
-            TimeoutError: It is not.
-        """
-        message = await self._listener.get_message(timeout=1.0)
-        if message is None:
-            if self._is_asked:
-                raise TimeoutError
-            self._is_asked = True
-            await self._listener.ping(self._word)
-            return []
-        self._is_asked = False
-        if message["type"] != "message":
-            return []
-        names = message["data"]
-        return None if names is None else [_text(name) for name in names]
-
-
-async def _send(
-    client: Redis | RedisCluster, commands: Sequence[Sequence[str | bytes | int]]
+async def _send_to_cluster(
+    cluster: RedisCluster, commands: Sequence[Sequence[Word]]
 ) -> list[Reply | Exception]:
     """Run commands in one round trip per server; errors are among the answers."""
     from redis.exceptions import RedisError
@@ -342,19 +257,13 @@ async def _send(
     if len(commands) == 1:
         # Unlike a pipeline's, an error of this one makes the driver look where the servers are.
         try:
-            return [await client.execute_command(*commands[0])]
+            return [await cluster.execute_command(*commands[0])]
         except (RedisError, OSError) as error:
             return [error]
-    pipeline = client.pipeline() if _is_cluster(client) else client.pipeline(transaction=False)
+    pipeline = cluster.pipeline()
     for command in commands:
         pipeline.execute_command(*command)
     return cast("list[Reply | Exception]", await pipeline.execute(raise_on_error=False))
-
-
-def _is_cluster(client: Redis | RedisCluster) -> bool:
-    from redis.asyncio.cluster import RedisCluster
-
-    return isinstance(client, RedisCluster)
 
 
 def _lacks_the_script(answer: object) -> bool:
@@ -368,44 +277,6 @@ def _retries(count: int) -> Retry:
     from redis.backoff import NoBackoff
 
     return Retry(NoBackoff(), count)
-
-
-def _text(name: object) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
-def _split_address(url: str) -> list[str]:
-    """Return one address for each host.
-
-    Raises:
-        ConfigurationError: It is no Redis address; the message does not repeat it.
-    """
-    try:
-        parts = urlsplit(url)
-        login, _, hosts = parts.netloc.rpartition("@")
-        prefix = f"{login}@" if login else ""
-        addresses = [urlunsplit(parts._replace(netloc=prefix + host)) for host in hosts.split(",")]
-        usable = all(urlsplit(one).port != 0 for one in addresses)
-    except ValueError:
-        parts, addresses, usable = urlsplit(""), [], False
-    if parts.scheme not in _SCHEMES or not usable or not (parts.netloc or parts.path):
-        message = "The address of the cache's server is not valid."
-        raise ConfigurationError(message, remedy="Write it as redis://:password@host:6379.")
-    return addresses
-
-
-def _with_host(address: str, host: str, port: int) -> str:
-    parts = urlsplit(address)
-    if parts.scheme == "unix":
-        return address
-    login, at, _ = parts.netloc.rpartition("@")
-    shown = f"[{host}]" if ":" in host else host
-    return urlunsplit(parts._replace(netloc=f"{login}{at}{shown}:{port}"))
-
-
-def _shown(address: str) -> str:
-    parts = urlsplit(address)
-    return repr(parts.netloc.rpartition("@")[2] or parts.path)
 
 
 def _import_driver() -> None:

@@ -51,6 +51,11 @@ def decode_value(data: bytes) -> object:
     return _CODEC.decode(data[_HEADER + data[1] * _TAG :])
 
 
+def has_tags(data: bytes) -> bool:
+    """Tell whether a value has tags, without reading them."""
+    return data[1:2] > b"\0"
+
+
 def read_tags(data: bytes) -> tuple[tuple[str, bytes], ...]:
     """Return the digest of each tag of a value, and the word that it must bear."""
     if len(data) < _HEADER or data[1] == 0:

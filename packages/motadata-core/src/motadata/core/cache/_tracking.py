@@ -7,7 +7,8 @@ from typing import Final
 
 from motadata.core.cache._key import read_changed_key
 from motadata.core.cache._near import NearCache
-from motadata.core.cache._redis_server import RedisServer, ServerUnavailableError
+from motadata.core.cache._redis_calls import ServerUnavailableError
+from motadata.core.cache._redis_server import RedisServer
 
 
 _PAUSE: Final = 0.2

@@ -1,0 +1,55 @@
+"""What is asked of a Redis-protocol server, what it answers, and the error when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from motadata.core.cache._redis_scripts import Script
+from motadata.core.errors import CacheError
+
+
+class ServerUnavailableError(CacheError):
+    """The server did not do what was asked: it is away, busy, full or refuses us.
+
+    Whether it did it all the same is not known.
+    """
+
+    default_retryable = True
+
+
+Word = str | bytes | int
+"""A part of a command."""
+
+Reply = bytes | int | None | Sequence["Reply"]
+"""What a server answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with its arguments; the first key says which server of a cluster it is for."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Word]
+
+    def by_name(self) -> Sequence[Word]:
+        """Return the command for a server that remembers the script."""
+        return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments]
+
+    def by_text(self) -> Sequence[Word]:
+        """Return the command for a server that does not, and that will."""
+        return ["EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the server's own; its second word is the key that says for which server."""
+
+    words: Sequence[Word]
+
+    def by_name(self) -> Sequence[Word]:
+        """Return the command."""
+        return self.words
+
+    by_text = by_name

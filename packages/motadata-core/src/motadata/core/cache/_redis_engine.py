@@ -1,0 +1,252 @@
+"""The cache on a server by checked keys."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from motadata.core.cache._engine import Compute, Terms
+from motadata.core.cache._flights import Flights
+from motadata.core.cache._key import CacheKey, RedisNames, compile_glob, digest, redis_names
+from motadata.core.cache._redis_batches import Batches, Entry
+from motadata.core.cache._redis_calls import ServerUnavailableError
+from motadata.core.cache._redis_forgetting import Forgetting
+from motadata.core.cache._redis_lease import Leases
+from motadata.core.cache._redis_options import RedisOptions
+from motadata.core.cache._redis_reading import Found
+from motadata.core.cache._redis_server import RedisServer
+from motadata.core.cache._redis_values import decode_value, encode_value
+from motadata.core.errors import CodecError
+from motadata.core.models import Health
+from motadata.core.resilience import remaining, time_limit
+
+
+_LONGEST_LIFE: Final = 10 * 365 * 24 * 3600 * 1000
+_MOST_SPELLED: Final = 8_192
+
+Answer = TypeVar("Answer")
+
+Spelled = tuple[RedisNames, str]
+"""The names of a key's namespace, and its digest."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine did since it was made; `RedisCacheStatistics` explains them."""
+
+    hits: int = 0
+    misses: int = 0
+    unreadable: int = 0
+    stored: int = 0
+    overtaken: int = 0
+
+
+class RedisEngine:
+    """Values on a server; methods raise `ServerUnavailableError` when it does not answer.
+
+    Args:
+        server: Where the values are.
+        options: Checked.
+        with_left: Whether reads ask for the time that values have left.
+    """
+
+    def __init__(self, server: RedisServer, options: RedisOptions, *, with_left: bool) -> None:
+        self.server = server
+        self.counters = Counters()
+        self.leases = Leases(server, lease=options.lease)
+        self._options = options
+        self._batches = Batches(server, quota=options.quota, with_left=with_left)
+        self._forgetting = Forgetting(server, quota=options.quota)
+        self._flights = Flights()
+        # Spelling a key is a third of what a read costs, and the same ones are read again.
+        self.spelled: dict[tuple[str, str, str], Spelled] = {}
+
+    @property
+    def failures(self) -> int:
+        """How many calls the server did not answer."""
+        return self._batches.failures + self.leases.failures
+
+    async def close(self) -> None:
+        """Wait for what is on its way, and disconnect."""
+        self._flights.invalidate(lambda _: True)
+        await self.leases.close()
+        await self._batches.close()
+        await self.server.close()
+
+    async def get(self, place: CacheKey) -> object | None:
+        """Return the live value, or None."""
+        found = await self.find(place)
+        return None if found is None else found[0]
+
+    async def find(self, place: CacheKey) -> tuple[object, Found] | None:
+        """Return a live value, and as what it was found."""
+        return self._read(await self.ask(self.spell(place)))
+
+    async def get_many(self, places: Sequence[CacheKey]) -> Mapping[CacheKey, object]:
+        """Return the live values of those places that have one."""
+        futures = {place: self._batches.read(*self.spell(place)) for place in places}
+        await self._wait_for_all(futures.values())
+        found = {place: self._read(future.result()) for place, future in futures.items()}
+        return {place: value[0] for place, value in found.items() if value is not None}
+
+    async def set(self, place: CacheKey, value: object, terms: Terms) -> None:
+        """Store a value; None forgets it."""
+        await self._store({place: self._entry(place, value, terms)})
+
+    async def set_many(self, values: Mapping[CacheKey, object], terms: Terms) -> None:
+        """Store values of one namespace; when one has no encoding, none is stored."""
+        await self._store(
+            {place: self._entry(place, value, terms) for place, value in values.items()}
+        )
+
+    async def delete(self, place: CacheKey) -> bool:
+        """Forget a value; return whether it was there."""
+        self._flights.invalidate_key(place)
+        names = redis_names(place.tenant, place.namespace)
+        return await self._forgetting.keys(names, [place.key]) == 1
+
+    async def get_or_compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
+        """Return the live value; when absent, compute and store it, once for all instances.
+
+        When the instance that computes dies, another takes over after the lease. When the server
+        dies meanwhile, the value is returned and not stored.
+        """
+        found = await self.find(place)
+        return found[0] if found is not None else await self.compute(place, compute, terms)
+
+    async def compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
+        """Do what `get_or_compute` does for a value that was just found absent."""
+        work = partial(self._compute, place, compute, terms)
+        return await self._flights.join(place, work, lambda _: None, tags=terms.tags)
+
+    async def invalidate_pattern(self, pattern: CacheKey) -> int:
+        """Forget what matches a glob in the place of a key; return how many went."""
+        tenant, space, glob = pattern
+        matches = compile_glob(glob).match
+        self._flights.invalidate(
+            lambda place: place[:2] == (tenant, space) and matches(place.key) is not None
+        )
+        return await self._forgetting.matching(redis_names(tenant, space), matches)
+
+    async def invalidate_tag(self, tenant: str, tag: str) -> None:
+        """Forget what carries a tag."""
+        self._flights.invalidate_tag(tenant, tag)
+        await self._forgetting.tag(tenant, tag)
+
+    async def invalidate_tenant(self, tenant: str) -> None:
+        """Forget everything of a tenant."""
+        self._flights.invalidate(lambda place: place.tenant == tenant)
+        await self._forgetting.tenant(tenant)
+
+    async def health(self) -> Health:
+        """Say whether the server answers."""
+        try:
+            await self.server.ping()
+        except ServerUnavailableError as error:
+            return Health("down", detail=str(error))
+        return Health("ok")
+
+    def spell(self, place: CacheKey) -> Spelled:
+        """Return how a key is spelled on the server, and remember it."""
+        spelled = self.spelled.get(place)
+        if spelled is None:
+            if len(self.spelled) >= _MOST_SPELLED:
+                self.spelled.clear()
+            spelled = redis_names(place.tenant, place.namespace), digest(place.key)
+            self.spelled[place] = spelled
+        return spelled
+
+    def ask(self, spelled: Spelled) -> Awaitable[Found | None]:
+        """Ask for what the server holds, with the other reads of this turn of the loop."""
+        return self._wait(self._batches.read(*spelled))
+
+    def value(self, found: Found | None) -> object | None:
+        """Decode and count what was found."""
+        read = self._read(found)
+        return None if read is None else read[0]
+
+    def _read(self, found: Found | None) -> tuple[object, Found] | None:
+        if found is not None:
+            try:
+                value = decode_value(found.data)
+            except CodecError:
+                # Written by a newer version, or damaged on its way.
+                self.counters.unreadable += 1
+            else:
+                self.counters.hits += 1
+                return value, found
+        self.counters.misses += 1
+        return None
+
+    def _life(self, terms: Terms) -> int:
+        """Return milliseconds, up to the jitter shorter so that values do not all end at once."""
+        seconds = self._options.default_ttl if terms.ttl is None else terms.ttl
+        shortened = seconds * (1.0 - random.random() * self._options.jitter)  # noqa: S311 - no secret
+        return max(1, min(math.floor(shortened * 1000), _LONGEST_LIFE))
+
+    def _entry(self, place: CacheKey, value: object, terms: Terms) -> Entry | None:
+        if value is None:
+            return None
+        marks = tuple((digest(tag), "") for tag in terms.tags)
+        return Entry(digest(place.key), place.key, self._life(terms), encode_value(value), marks)
+
+    async def _store(self, entries: Mapping[CacheKey, Entry | None]) -> None:
+        """Store what has an entry, and forget what has none; all of one namespace."""
+        for place in entries:
+            self._flights.invalidate_key(place)
+        first = next(iter(entries))
+        names = redis_names(first.tenant, first.namespace)
+        present = [entry for entry in entries.values() if entry is not None]
+        if present:
+            await self._wait_for_all(self._batches.write(names, entry) for entry in present)
+            self.counters.stored += len(present)
+        absent = [place.key for place, entry in entries.items() if entry is None]
+        if absent:
+            await self._forgetting.keys(names, absent)
+
+    async def _compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
+        names = redis_names(place.tenant, place.namespace)
+        lease = await self.leases.acquire(names, place.key, self._life(terms), terms.tags)
+        if isinstance(lease, bytes):
+            try:
+                return decode_value(lease)
+            except CodecError:
+                return await compute()
+        value = await self.leases.hold(lease, compute)
+        if value is None:
+            return None
+        try:
+            stored = await self._wait(self._batches.write(names, lease.entry(encode_value(value))))
+        except ServerUnavailableError:
+            # The caller asked for the value and gets it; the next one computes it again.
+            return value
+        self.counters.stored += stored
+        self.counters.overtaken += not stored
+        return value
+
+    def _wait(self, future: asyncio.Future[Answer]) -> Awaitable[Answer]:
+        # A batch ends within the server's timeout; only a caller's own deadline can be sooner.
+        return future if remaining() is None else _within_deadline(future)
+
+    async def _wait_for_all(self, futures: Iterable[asyncio.Future[Answer]]) -> None:
+        """Wait for futures of one batch, and raise the first error when all are done."""
+        waiting = list(futures)
+        try:
+            async with time_limit(None, what="the cache"):
+                done, _ = await asyncio.wait(waiting)
+        finally:
+            for future in waiting:
+                future.cancel()
+        errors = [error for future in done if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+
+async def _within_deadline(future: asyncio.Future[Answer]) -> Answer:
+    async with time_limit(None, what="the cache"):
+        return await future
