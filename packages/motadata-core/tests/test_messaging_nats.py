@@ -365,7 +365,7 @@ def test_credentials_that_do_not_go_together_are_refused():
 
 
 def test_keys_without_the_signing_package_name_the_extra(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("motadata.core.messaging._nats_connection.find_spec", lambda name: None)
+    monkeypatch.setattr("motadata.core.messaging._nats_credentials.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="nats"):
         NatsCredentials(credentials_file=Path("a.creds")).options()
 

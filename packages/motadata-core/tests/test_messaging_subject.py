@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from motadata.core.errors import InvalidIdentifierError, MessagingError
 from motadata.core.messaging import _subject as subjects
-from motadata.core.messaging._in_process_stream import matches
+from motadata.core.messaging._memory_consumer import matches
 from motadata.core.tenancy import TenantId
 
 

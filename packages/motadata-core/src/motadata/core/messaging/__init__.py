@@ -16,7 +16,7 @@ from motadata.core.messaging._in_process import (
     create_in_process_bus,
 )
 from motadata.core.messaging._nats import NatsMessageBus, create_message_bus
-from motadata.core.messaging._nats_connection import NatsCredentials
+from motadata.core.messaging._nats_credentials import NatsCredentials
 from motadata.core.messaging._nats_streams import StreamLimits
 from motadata.core.messaging._statistics import BusStatistics
 

@@ -1,16 +1,15 @@
-"""Stored messages on the receiving side: bounded, in order per key, tried again, given up."""
+"""Stored messages on the receiving side: bounded, tried again, given up."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Final
 
 from motadata.core.errors import CodecError, MessagingError, SDKError
-from motadata.core.messaging._envelope import KEY, RefusedError, check_headers
+from motadata.core.messaging._envelope import RefusedError, check_headers
 from motadata.core.messaging._handling import handle, read_message
 from motadata.core.messaging._statistics import Counters
 from motadata.core.messaging._subject import Address, parse_subject
@@ -41,8 +40,8 @@ GiveUp = Callable[[Delivery, Address, Verdict], Awaitable[None]]
 class Consumption:
     """Handles what a feed hands out, each message in a task of its own.
 
-    Messages of one key wait for each other: a lane, in which the oldest is tried until it succeeds
-    or is given up. Everything in a lane counts as in flight, and the server hears that it is alive.
+    The feed keeps messages of one key in order: of each lane it hands out one at a time. Of
+    everything else it hands out as many as may be in flight. All together share the places.
     """
 
     def __init__(
@@ -64,22 +63,23 @@ class Consumption:
         self._feed: Feed | None = None
         self._held: dict[int, Delivery] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lanes: dict[tuple[str, str], deque[Delivery]] = {}
+        self._places = asyncio.Semaphore(options.max_in_flight)
         self._signs: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._stopping = False
 
-    async def start(self, feed: Feed) -> None:
-        """Begin to take messages."""
+    def start(self, feed: Feed, places: int) -> None:
+        """Begin to take messages of all its places."""
         self._feed = feed
         self._signs = asyncio.create_task(self._show_signs_of_life(), context=Context())
-        await feed.want(self._options.max_in_flight)
+        for place in range(places):
+            feed.want(place, self._options.max_in_flight)
 
     async def stop(self) -> None:
         """Take no more messages and return when those in hand are handled.
 
         Those that are not within the drain timeout are cancelled and handed out again elsewhere.
         """
-        self._stopping.set()
+        self._stopping = True
         try:
             if self._feed is not None:
                 await self._feed.stop()
@@ -90,55 +90,40 @@ class Consumption:
                 if self._signs is not None:
                     self._signs.cancel()
         for delivery in list(self._held.values()):
-            await self._again(delivery, 0.0)
+            self._again(delivery, 0.0)
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery, place: int) -> None:
         """Take a message that the feed hands out; called on the event loop."""
         if delivery.sequence in self._held:
             # Handed out again although it is here: a sign of life was late. Once is enough.
-            self._spawn(self._replace())
+            self._replace(place)
             return
         self._held[delivery.sequence] = delivery
-        if self._stopping.is_set():
+        if self._stopping:
             return
-        key = delivery.incoming.headers.get(KEY)
-        if key is None:
-            self._spawn(self._process(delivery))
-            return
-        name = (delivery.incoming.subject.rpartition(".")[2], key)
-        lane = self._lanes.get(name)
-        if lane is None:
-            self._lanes[name] = deque([delivery])
-            self._spawn(self._process_lane(name))
-        else:
-            lane.append(delivery)
-
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
         # A fresh context: the subscriber's own tenant, trace and deadline are not the message's.
-        task = asyncio.get_running_loop().create_task(work, context=Context())
+        task = asyncio.get_running_loop().create_task(
+            self._process(delivery, place), context=Context()
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _process_lane(self, name: tuple[str, str]) -> None:
-        lane = self._lanes[name]
-        try:
-            while lane and not self._stopping.is_set():
-                await self._process(lane.popleft())
-        finally:
-            del self._lanes[name]
+    async def _process(self, delivery: Delivery, place: int) -> None:
+        async with self._places:
+            if self._stopping:
+                # It waited for a place until now; another process may take it.
+                return
+            try:
+                await self._judge(delivery)
+            except Exception as error:  # noqa: BLE001 - one message's trouble must not stop the others
+                # No verdict got through: the server hands the message out again after its wait.
+                _log.error("verdict_lost", error=error)
+            self._held.pop(delivery.sequence, None)
+        self._replace(place)
 
-    async def _process(self, delivery: Delivery) -> None:
-        try:
-            await self._judge(delivery)
-        except Exception as error:  # noqa: BLE001 - one message's trouble must not stop the others
-            # No verdict got through: the server hands the message out again after its wait.
-            _log.error("verdict_lost", error=error)
-        self._held.pop(delivery.sequence, None)
-        await self._replace()
-
-    async def _replace(self) -> None:
-        if self._feed is not None and not self._stopping.is_set():
-            await self._feed.want(1)
+    def _replace(self, place: int) -> None:
+        if self._feed is not None and not self._stopping:
+            self._feed.want(place, 1)
 
     async def _judge(self, delivery: Delivery) -> None:
         incoming = delivery.incoming
@@ -148,7 +133,7 @@ class Consumption:
             # Without a tenant there is nobody to keep it for.
             self._counters.refused += 1
             _log.error("message_refused", error=error)
-            await delivery.ack()
+            delivery.ack()
             return
         try:
             if self._tenant is not None and address.tenant != self._tenant:
@@ -164,33 +149,24 @@ class Consumption:
 
     async def _try(self, delivery: Delivery, address: Address) -> None:
         options = self._options
-        tries = delivery.deliveries
-        # What is known of a message whose last try never came back.
-        error = "no_verdict"
-        while tries <= options.max_deliveries:
-            try:
-                message = read_message(delivery.incoming, address, deliveries=tries)
-            except CodecError as failure:
-                await self._bury(delivery, address, Verdict("undecodable", failure.code))
-                return
-            failed = await self._call(message, delivery.incoming.headers)
-            if failed is None:
-                await delivery.ack()
-                return
-            error = failed
-            if tries == options.max_deliveries:
-                break
+        if delivery.deliveries > options.max_deliveries:
+            # All that is known of a message whose last try never came back.
+            await self._bury(delivery, address, Verdict("handler_failed", "no_verdict"))
+            return
+        try:
+            message = read_message(delivery.incoming, address, deliveries=delivery.deliveries)
+        except CodecError as failure:
+            await self._bury(delivery, address, Verdict("undecodable", failure.code))
+            return
+        failed = await self._call(message, delivery.incoming.headers)
+        if failed is None:
+            delivery.ack()
+        elif delivery.deliveries == options.max_deliveries:
+            await self._bury(delivery, address, Verdict("handler_failed", failed))
+        else:
             self._counters.redelivered += 1
-            delay = min(options.max_delay, options.first_delay * 2.0 ** min(tries - 1, 60))
-            if message.key is None:
-                await self._again(delivery, delay)
-                return
-            # In order: the lane waits with it, instead of sending it behind its successors.
-            if await self._stops_within(delay):
-                await self._again(delivery, 0.0)
-                return
-            tries += 1
-        await self._bury(delivery, address, Verdict("handler_failed", error))
+            doublings = min(delivery.deliveries - 1, 60)
+            self._again(delivery, min(options.max_delay, options.first_delay * 2.0**doublings))
 
     async def _call(self, message: BusMessage, headers: dict[str, str]) -> str | None:
         """Run the handler; return None, or what to call its failure."""
@@ -223,33 +199,25 @@ class Consumption:
         except SDKError as error:
             # It stays where it is rather than getting lost between the two.
             _log.error("dead_letter_failed", error=error)
-            await self._again(delivery, self._options.max_delay)
+            self._again(delivery, self._options.max_delay)
             return
         self._counters.dead_lettered += 1
         with tenant_scope(address.tenant):
             _log.error("message_given_up", destination=address.name, reason=verdict.reason)
-        await delivery.ack()
+        delivery.ack()
 
-    async def _again(self, delivery: Delivery, delay: float) -> None:
+    def _again(self, delivery: Delivery, delay: float) -> None:
         self._held.pop(delivery.sequence, None)
         try:
-            await delivery.nak(delay)
+            delivery.nak(delay)
         except SDKError as error:
             _log.warning("verdict_lost", error=error)
-
-    async def _stops_within(self, delay: float) -> bool:
-        try:
-            async with asyncio.timeout(delay):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _show_signs_of_life(self) -> None:
         while True:
             await asyncio.sleep(self._options.ack_wait / _SIGNS_PER_WAIT)
             for delivery in list(self._held.values()):
                 try:
-                    await delivery.progress()
+                    delivery.progress()
                 except SDKError as error:
                     _log.warning("sign_of_life_lost", error=error)

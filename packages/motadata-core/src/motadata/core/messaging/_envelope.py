@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Final
 
 from motadata.core.codec import get_codec
-from motadata.core.errors import CodecError, MessagingError
-from motadata.core.messaging._subject import Address
+from motadata.core.errors import CodecError, InvalidIdentifierError, MessagingError
+from motadata.core.messaging._subject import Address, lane_of
 from motadata.core.observability import inject_trace
 from motadata.core.protocols import Codec
 
@@ -60,10 +60,21 @@ def check_headers(headers: dict[str, str], address: Address) -> None:
     if claimed != address.tenant:
         message = "names another tenant" if claimed is not None else "names no tenant"
         raise RefusedError(message)
+    key = headers.get(KEY)
+    if (None if key is None else _lane(key, address)) != address.lane:
+        message = "names a key of another lane"
+        raise RefusedError(message)
     sender = headers.get(SENDER)
     if sender is not None and sender != address.sender:
         message = "names another sender"
         raise RefusedError(message)
+
+
+def _lane(key: str, address: Address) -> int | None:
+    try:
+        return lane_of(key, address.tenant)
+    except InvalidIdentifierError:
+        return None
 
 
 def decode_payload(headers: dict[str, str], data: bytes) -> object:

@@ -48,7 +48,7 @@ async def handle(
     """
     limit = _time_left(headers, timeout)
     with (
-        extract_trace({name: headers[name] for name in _TRACE if name in headers}),
+        extract_trace([(name, headers[name]) for name in _TRACE if name in headers]),
         tenant_scope(message.tenant_id),
         span("bus.handle", kind="consumer", message_kind=message.kind, destination=message.name),
     ):

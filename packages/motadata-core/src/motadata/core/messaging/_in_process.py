@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
 
 from motadata.core.errors import MessagingError
 from motadata.core.messaging._bus import DRAIN_TIMEOUT, Bus
-from motadata.core.messaging._in_process_stream import MemoryFeed, MemoryStream, matches
+from motadata.core.messaging._memory_consumer import MemoryFeed, matches
+from motadata.core.messaging._memory_stream import MemoryStream
 from motadata.core.messaging._nats_streams import StreamLimits
 from motadata.core.messaging._subject import DEAD_LETTERS, EVENTS, WORK
 from motadata.core.messaging._transport import (
     INBOX,
-    Delivery,
     Feed,
     FeedRequest,
     Incoming,
     Listener,
     Stored,
+    Take,
 )
 from motadata.core.models import Health
 from motadata.core.protocols import Codec, Durability
-
-
-_WAITING_MESSAGES: Final = 1024
 
 
 class InProcessBroker:
@@ -97,45 +94,28 @@ class InProcessBroker:
 
 
 class _MemoryListener:
-    """A pattern, a bounded queue, and the task that empties it."""
+    """A pattern that is listened to."""
 
     def __init__(
         self,
         broker: InProcessBroker,
         pattern: str,
-        callback: Callable[[Incoming], Awaitable[None]],
+        receive: Callable[[Incoming], None],
         group: str,
-        on_drop: Callable[[], None],
     ) -> None:
         self.pattern = pattern
         self.group = group
         self._broker = broker
-        self._callback = callback
-        self._on_drop = on_drop
-        self._queue: asyncio.Queue[Incoming] = asyncio.Queue(_WAITING_MESSAGES)
-        self._task = asyncio.create_task(self._pass_on())
+        self._receive = receive
 
     def offer(self, incoming: Incoming) -> None:
-        """Take a message, or drop it when too many wait."""
-        try:
-            self._queue.put_nowait(incoming)
-        except asyncio.QueueFull:
-            self._on_drop()
+        """Pass a message on in a later turn of the loop, as a network would."""
+        asyncio.get_running_loop().call_soon(self._receive, incoming)
 
     async def stop(self) -> None:
         """Return when what has arrived was passed on."""
         self._broker.remove(self)
-        await self._queue.join()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _pass_on(self) -> None:
-        while True:
-            incoming = await self._queue.get()
-            try:
-                await self._callback(incoming)
-            finally:
-                self._queue.task_done()
+        await asyncio.sleep(0)
 
 
 class InProcessTransport:
@@ -158,11 +138,14 @@ class InProcessTransport:
         """End; the broker keeps what is stored for its other buses."""
         self._is_open = False
 
-    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         """Send to whoever listens."""
         self._check_open()
         self._broker.send(Incoming(subject, data, headers))
-        # As a network would: the receiver gets its turn.
+
+    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        """Send to whoever listens, who gets a turn of the loop."""
+        self.post(subject, data, headers)
         await asyncio.sleep(0)
 
     async def request(
@@ -173,16 +156,11 @@ class InProcessTransport:
         return await self._broker.request(Incoming(subject, data, headers), timeout=timeout)
 
     async def listen(
-        self,
-        pattern: str,
-        callback: Callable[[Incoming], Awaitable[None]],
-        *,
-        group: str,
-        on_drop: Callable[[], None],
+        self, pattern: str, receive: Callable[[Incoming], None], *, group: str
     ) -> Listener:
-        """Await `callback` for each message."""
+        """Call `receive` for each message."""
         self._check_open()
-        listener = _MemoryListener(self._broker, pattern, callback, group, on_drop)
+        listener = _MemoryListener(self._broker, pattern, receive, group)
         self._broker.add(listener)
         return listener
 
@@ -196,11 +174,12 @@ class InProcessTransport:
         await asyncio.sleep(0)
         return stored
 
-    async def feed(self, request: FeedRequest, on_delivery: Callable[[Delivery], None]) -> Feed:
-        """Open, or continue, a consumer."""
+    async def feed(self, request: FeedRequest, take: Take) -> Feed:
+        """Open the places, or continue from them."""
         self._check_open()
-        consumer = self._broker.stream(request.stream).consumer(request)
-        return MemoryFeed(consumer, on_delivery)
+        stream = self._broker.stream(request.stream)
+        consumers = [stream.consumer(place, request.options) for place in request.places]
+        return MemoryFeed(consumers, take)
 
     async def read(self, stream: str, subject: str, limit: int) -> Sequence[tuple[int, Incoming]]:
         """Return the first stored messages of a subject."""

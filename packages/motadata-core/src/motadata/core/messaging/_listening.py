@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextvars import Context
 from typing import Final
 
@@ -27,8 +28,9 @@ from motadata.core.tenancy import TenantId
 
 _log = get_logger("messaging")
 
-_MOST_WAITING: Final = 1.0
-"""Seconds; how long a message without reply waits for a free place before it is dropped."""
+_MOST_WAITING: Final = 1024
+_MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
+"""What may wait for a free place: messages without reply, and their bytes; more is dropped."""
 
 
 class AgentListener:
@@ -54,11 +56,12 @@ class AgentListener:
         self._max_in_flight = max_in_flight
         self._drain_timeout = drain_timeout
         self._tasks: set[asyncio.Task[None]] = set()
-        self._free = asyncio.Event()
+        self._waiting: deque[tuple[Incoming, Address]] = deque()
+        self._waiting_bytes = 0
         self.listener: Listener | None = None
 
-    async def receive(self, incoming: Incoming) -> None:
-        """Start to handle a message, or refuse it."""
+    def receive(self, incoming: Incoming) -> None:
+        """Start to handle a message, put it off, or refuse it; called on the event loop."""
         try:
             address = parse_subject(incoming.subject)
             if self._tenant is not None and address.tenant != self._tenant:
@@ -73,8 +76,27 @@ class AgentListener:
             self._counters.refused += 1
             _log.warning("message_refused", subject=incoming.subject[:200], reason=str(error))
             return
-        if not await self._has_place(incoming):
-            return
+        if len(self._tasks) < self._max_in_flight:
+            self._start(incoming, address)
+        elif incoming.reply:
+            self._refuse(incoming, address)
+        else:
+            self._put_off(incoming, address)
+
+    async def stop(self) -> None:
+        """Listen no more and return when the messages in hand are handled, or given up in time."""
+        if self.listener is not None:
+            await self.listener.stop()
+        end = asyncio.get_running_loop().time() + self._drain_timeout
+        try:
+            while self._tasks and (left := end - asyncio.get_running_loop().time()) > 0:
+                await finish(self._tasks, left)
+        finally:
+            for _ in self._waiting:
+                self._drop()
+            self._waiting.clear()
+
+    def _start(self, incoming: Incoming, address: Address) -> None:
         self._counters.delivered += 1
         # A fresh context: the subscriber's own tenant, trace and deadline are not the message's.
         task = asyncio.get_running_loop().create_task(
@@ -83,41 +105,36 @@ class AgentListener:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
-    async def stop(self) -> None:
-        """Listen no more and return when the messages in hand are handled, or given up in time."""
-        if self.listener is not None:
-            await self.listener.stop()
-        await finish(self._tasks, self._drain_timeout)
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting:
+            incoming, address = self._waiting.popleft()
+            self._waiting_bytes -= len(incoming.data)
+            self._start(incoming, address)
 
-    async def _has_place(self, incoming: Incoming) -> bool:
-        if len(self._tasks) < self._max_in_flight:
-            return True
-        if not incoming.reply:
-            # Nobody waits for an answer: it waits here, and the rest in the bounded queue behind.
-            self._free.clear()
-            try:
-                async with asyncio.timeout(_MOST_WAITING):
-                    await self._free.wait()
-            except TimeoutError:
-                self.dropped()
-                return False
-            return True
-        self._counters.overloaded += 1
-        refusal = OverloadError("It handles as many messages as it may already.")
-        try:
-            await self._reply(incoming, None, error=refusal)
-        except SDKError as error:
-            _log.warning("reply_failed", error=error)
-        return False
+    def _put_off(self, incoming: Incoming, address: Address) -> None:
+        """Let a message without reply wait for a free place: nobody waits for an answer."""
+        size = len(incoming.data)
+        too_many = len(self._waiting) >= _MOST_WAITING
+        if too_many or self._waiting_bytes + size > _MOST_WAITING_BYTES:
+            self._drop()
+            return
+        self._waiting.append((incoming, address))
+        self._waiting_bytes += size
 
-    def dropped(self) -> None:
-        """Note that a message was thrown away because the handler is too slow."""
+    def _drop(self) -> None:
         self._counters.dropped += 1
         _log.warning("message_dropped", reason="slow_consumer")
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._free.set()
+    def _refuse(self, incoming: Incoming, address: Address) -> None:
+        """Answer at once that there is no place, so that the sender can ask elsewhere."""
+        self._counters.overloaded += 1
+        refusal = OverloadError("It handles as many messages as it may already.")
+        data, headers = self._compose(None, address, error=refusal)
+        try:
+            self._transport.post(incoming.reply, data, headers)
+        except SDKError as error:
+            _log.warning("reply_failed", error=error)
 
     async def _answer(self, incoming: Incoming, address: Address) -> None:
         result: object = None
@@ -130,24 +147,30 @@ class AgentListener:
             self._counters.failed += 1
             if not incoming.reply:
                 _log.error("handler_failed", error=error, destination=address.name)
-        if not incoming.reply:
-            return
-        try:
-            await self._reply(incoming, result, error=failure, tenant=address.tenant)
-        except CodecError as error:
-            await self._reply(incoming, None, error=error, tenant=address.tenant)
-        except SDKError as error:
-            _log.warning("reply_failed", error=error, destination=address.name)
+        if incoming.reply:
+            await self._reply(incoming, address, result, error=failure)
 
     async def _reply(
-        self,
-        incoming: Incoming,
-        result: object,
-        *,
-        error: Exception | None,
-        tenant: TenantId | None = None,
+        self, incoming: Incoming, address: Address, result: object, *, error: Exception | None
     ) -> None:
-        headers = make_headers(self._content_type, tenant or parse_subject(incoming.subject).tenant)
+        try:
+            try:
+                data, headers = self._compose(result, address, error=error)
+            except CodecError as unreadable:
+                data, headers = self._compose(None, address, error=unreadable)
+            await self._transport.send(incoming.reply, data, headers)
+        except SDKError as failure:
+            _log.warning("reply_failed", error=failure, destination=address.name)
+
+    def _compose(
+        self, result: object, address: Address, *, error: Exception | None
+    ) -> tuple[bytes, dict[str, str]]:
+        """Return payload and headers of an answer.
+
+        Raises:
+            CodecError: The result has no encoding.
+        """
+        headers = make_headers(self._content_type, address.tenant)
         if isinstance(error, SDKError):
             headers[ERROR] = error_reply(error.code, retryable=error.retryable)
             result = str(error)
@@ -156,4 +179,4 @@ class AgentListener:
             _log.error("handler_failed", error=error)
             headers[ERROR] = error_reply("internal_error", retryable=False)
             result = f"Its handler raised {type(error).__name__}."
-        await self._transport.send(incoming.reply, self._codec.encode(result), headers)
+        return self._codec.encode(result), headers

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
-from motadata.core.errors import MessagingError
-from motadata.core.messaging._nats_connection import Connection, translated
-from motadata.core.messaging._transport import Delivery, FeedRequest, Incoming
+from motadata.core.errors import SDKError
+from motadata.core.messaging._nats_connection import Connection
+from motadata.core.messaging._nats_errors import translated
+from motadata.core.messaging._nats_wire import WireSubscription
+from motadata.core.messaging._transport import FeedRequest, Incoming, Take
 from motadata.core.observability import get_logger
 
-
-if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-    from nats.aio.subscription import Subscription
 
 _log = get_logger("messaging")
 
@@ -32,75 +30,91 @@ _ACK_SUBJECT_PARTS: Final = 9
 class NatsDelivery:
     """A message of JetStream that waits for its verdict."""
 
-    __slots__ = ("_connection", "_reply", "deliveries", "incoming", "sequence")
+    __slots__ = ("_connection", "consumer", "deliveries", "incoming", "sequence")
 
-    def __init__(self, connection: Connection, message: Msg) -> None:
+    def __init__(self, connection: Connection, incoming: Incoming) -> None:
         self._connection = connection
-        self._reply = message.reply
-        self.incoming = Incoming(message.subject, message.data, message.headers or {})
-        # …<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>,
-        # with a domain and an account before and a token behind on servers that have domains.
-        parts = message.reply.split(".")
-        first = 4 if len(parts) == _ACK_SUBJECT_PARTS else 6
-        self.deliveries = int(parts[first])
-        self.sequence = int(parts[first + 1])
+        self.incoming = incoming
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>
+        # .<pending>; with a domain and an account before the stream on servers that have domains.
+        parts = incoming.reply.split(".")
+        first = 3 if len(parts) == _ACK_SUBJECT_PARTS else 5
+        self.consumer = parts[first]
+        self.deliveries = int(parts[first + 1])
+        self.sequence = int(parts[first + 2])
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """Say that it is done."""
-        await self._say(b"+ACK")
+        self._say(b"+ACK")
 
-    async def nak(self, delay: float) -> None:
+    def nak(self, delay: float) -> None:
         """Ask for it again after `delay` seconds."""
-        await self._say(b"-NAK " + json.dumps({"delay": int(delay * _SECOND)}).encode())
+        self._say(b"-NAK " + json.dumps({"delay": int(delay * _SECOND)}).encode())
 
-    async def progress(self) -> None:
+    def progress(self) -> None:
         """Say that it is still being worked on."""
-        await self._say(b"+WPI")
+        self._say(b"+WPI")
 
-    async def _say(self, verdict: bytes) -> None:
-        try:
-            with translated("A verdict"):
-                await self._connection.client.publish(self._reply, verdict)
-        except TimeoutError as error:
-            message = "A verdict could not be sent in time."
-            raise MessagingError(message, remedy="The message is handed out again.") from error
+    def _say(self, verdict: bytes) -> None:
+        self._connection.wire.post(self.incoming.reply, verdict, {})
+
+
+@dataclass(slots=True)
+class _Order:
+    """What is on order from one place.
+
+    Attributes:
+        subject: Where orders go.
+        inbox: Where messages come.
+        batch: How many free places make an order worth its message.
+        free: Messages that may come.
+        ordered: How many of them the server knows of.
+        heard: When something came last.
+    """
+
+    subject: str
+    inbox: str
+    batch: int
+    free: int = 0
+    ordered: int = 0
+    heard: float = 0.0
 
 
 class NatsFeed:
-    """Keeps as many messages on order as there are free places."""
+    """Keeps as many messages on order as may come."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        request: FeedRequest,
-        on_delivery: Callable[[Delivery], None],
-    ) -> None:
+    def __init__(self, connection: Connection, request: FeedRequest, take: Take) -> None:
         self._connection = connection
-        self._on_delivery = on_delivery
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{request.stream}.{request.consumer}"
-        self._inbox = ""
-        self._free = 0
-        self._ordered = 0
-        self._batch = max(1, request.options.max_in_flight // 2)
-        self._heard = 0.0
-        self._subscription: Subscription | None = None
+        self._take = take
+        inbox = connection.client.new_inbox()
+        self._orders = [
+            _Order(
+                subject=f"$JS.API.CONSUMER.MSG.NEXT.{request.stream}.{place.consumer}",
+                inbox=f"{inbox}.{number}",
+                batch=max(1, request.options.max_in_flight // 2),
+            )
+            for number, place in enumerate(request.places)
+        ]
+        self._inboxes = f"{inbox}.*"
+        self._by_inbox = {order.inbox: order for order in self._orders}
+        self._by_consumer = {place.consumer: n for n, place in enumerate(request.places)}
+        self._subscription: WireSubscription | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def start(self) -> None:
         """Listen for what is sent; nothing is until it is asked for."""
-        client = self._connection.client
-        self._inbox = client.new_inbox()
         with translated("A consumer"):
-            self._subscription = await client.subscribe(self._inbox, cb=self._receive)
+            self._subscription = await self._connection.wire.subscribe(self._inboxes, self._receive)
         self._watch = asyncio.create_task(self._keep_asking())
 
-    async def want(self, count: int) -> None:
-        """Take `count` more messages."""
-        self._free += count
+    def want(self, place: int, count: int) -> None:
+        """Take `count` more messages of a place."""
+        order = self._orders[place]
+        order.free += count
         # In batches: one order a message would double the traffic.
-        if self._free - self._ordered >= self._batch:
-            await self._order()
+        if order.free - order.ordered >= order.batch:
+            self._send(order)
 
     async def stop(self) -> None:
         """Hand out nothing more; what arrives while this waits is handed out still."""
@@ -108,66 +122,64 @@ class NatsFeed:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        if self._subscription is None:
-            return
-        try:
-            async with asyncio.timeout(_SILENCE):
-                with translated("Stopping a consumer"):
-                    await self._subscription.drain()  # type: ignore[no-untyped-call]  # the driver's
-        except (MessagingError, TimeoutError) as error:
-            _log.warning("consumer_not_drained", error=error)
+        if self._subscription is not None:
+            await self._subscription.stop()
 
-    async def _order(self) -> None:
-        count = self._free - self._ordered
+    def _send(self, order: _Order) -> None:
+        count = order.free - order.ordered
         if count <= 0 or self._stopping or not self._connection.is_up:
             return
-        self._ordered += count
-        order = {
+        wish = {
             "batch": count,
             "expires": int(_EXPIRES * _SECOND),
             "idle_heartbeat": int(_HEARTBEAT * _SECOND),
         }
         try:
-            with translated("An order"):
-                await self._connection.client.publish(
-                    self._subject, json.dumps(order).encode(), reply=self._inbox
-                )
-        except (MessagingError, TimeoutError) as error:
-            self._ordered -= count
+            self._connection.wire.post(order.subject, json.dumps(wish).encode(), {}, order.inbox)
+        except SDKError as error:
             _log.warning("order_failed", error=error)
+        else:
+            order.ordered += count
 
-    async def _receive(self, message: Msg) -> None:
-        self._heard = asyncio.get_running_loop().time()
-        status = None if message.headers is None else message.headers.get("Status")
-        if status is not None and not message.data and message.subject == self._inbox:
-            if status != _HEARTBEAT_STATUS:
-                await self._order_ended(message.headers or {})
+    def _receive(self, incoming: Incoming) -> None:
+        # A message keeps its own subject; what the server says about an order has the inbox's.
+        order = self._by_inbox.get(incoming.subject)
+        if order is not None:
+            order.heard = asyncio.get_running_loop().time()
+            if incoming.headers.get("Status") != _HEARTBEAT_STATUS:
+                _end(order, incoming.headers)
             return
         try:
-            delivery = NatsDelivery(self._connection, message)
-        except (ValueError, IndexError):
-            _log.warning("not_from_jetstream", subject=message.subject[:200])
+            delivery = NatsDelivery(self._connection, incoming)
+            place = self._by_consumer[delivery.consumer]
+        except (ValueError, IndexError, KeyError):
+            _log.warning("not_from_jetstream", subject=incoming.subject[:200])
             return
-        self._ordered = max(0, self._ordered - 1)
-        self._free -= 1
-        self._on_delivery(delivery)
-
-    async def _order_ended(self, headers: dict[str, str]) -> None:
-        """An order expired or was refused; what it did not bring is free again."""
-        try:
-            unfilled = int(headers.get(_UNFILLED, ""))
-        except ValueError:
-            unfilled = self._ordered
-        self._ordered = max(0, self._ordered - unfilled)
+        order = self._orders[place]
+        order.heard = asyncio.get_running_loop().time()
+        order.ordered = max(0, order.ordered - 1)
+        order.free -= 1
+        self._take(delivery, place)
 
     async def _keep_asking(self) -> None:
         """Order what is free, and again after a silence: a heartbeat comes every two seconds."""
         loop = asyncio.get_running_loop()
-        self._heard = loop.time()
+        for order in self._orders:
+            order.heard = loop.time()
         while True:
             await asyncio.sleep(_PAUSE)
-            if loop.time() - self._heard > _SILENCE:
-                # The order got lost with a connection or a leader.
-                self._ordered = 0
-                self._heard = loop.time()
-            await self._order()
+            for order in self._orders:
+                if loop.time() - order.heard > _SILENCE:
+                    # The order got lost with a connection or a leader.
+                    order.ordered = 0
+                    order.heard = loop.time()
+                self._send(order)
+
+
+def _end(order: _Order, headers: dict[str, str]) -> None:
+    """Count what an order that expired or was refused did not bring as free again."""
+    try:
+        unfilled = int(headers.get(_UNFILLED, ""))
+    except ValueError:
+        unfilled = order.ordered
+    order.ordered = max(0, order.ordered - unfilled)

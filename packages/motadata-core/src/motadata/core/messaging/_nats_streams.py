@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from motadata.core.errors import ConfigurationError, MessagingError
-from motadata.core.messaging._nats_connection import Connection, translated
+from motadata.core.messaging._frames import read_headers
+from motadata.core.messaging._nats_requests import Requests
 from motadata.core.messaging._subject import DEAD_LETTERS, EVENTS, STREAM_SUBJECTS, WORK
-from motadata.core.messaging._transport import FeedRequest, Incoming
+from motadata.core.messaging._transport import FeedPlace, FeedRequest, Incoming
 from motadata.core.protocols import Durability
 
 
@@ -51,8 +52,8 @@ class StreamLimits:
 class JetStream:
     """Makes sure that streams and consumers are there, as they have to be."""
 
-    def __init__(self, connection: Connection, *, timeout: float) -> None:
-        self._connection = connection
+    def __init__(self, requests: Requests, *, timeout: float) -> None:
+        self._requests = requests
         self._timeout = timeout
 
     async def ensure_streams(self, durability: Durability, limits: StreamLimits) -> None:
@@ -70,33 +71,30 @@ class JetStream:
             assert found is not None
             _check_stream(name, found.get("config"), wanted)
 
-    async def ensure_consumer(self, request: FeedRequest) -> None:
-        """Make a consumer, or bring one that is there up to date.
+    async def ensure_places(self, request: FeedRequest) -> None:
+        """Make the consumers of a feed, or bring those that are there up to date.
 
         Raises:
             MessagingError: Another consumer takes the same work.
         """
-        name = f"{request.stream}.{request.consumer}"
-        options = request.options
-        found = await self.call(f"CONSUMER.INFO.{name}", {}, missing_ok=True)
-        config: dict[str, object] = {
-            "durable_name": request.consumer,
-            "name": request.consumer,
-            "ack_policy": "explicit",
-            "deliver_policy": options.start,
-            # We count ourselves: a message that the server stops handing out would stay for ever.
-            "max_deliver": -1,
-            "ack_wait": _nanoseconds(options.ack_wait),
-            "max_ack_pending": options.max_in_flight * _PENDING_FACTOR,
-            "filter_subjects": list(request.patterns),
-            "inactive_threshold": _nanoseconds(options.forget_after or 0.0),
-        }
-        if found is not None and isinstance(there := found.get("config"), dict):
+        await asyncio.gather(*(self._ensure_place(request, place) for place in request.places))
+
+    async def _ensure_place(self, request: FeedRequest, place: FeedPlace) -> None:
+        config = _consumer_config(request, place)
+        name = f"{request.stream}.{place.consumer}"
+        wanted: dict[str, object] = {"stream_name": request.stream, "config": config}
+        try:
+            await self.call(f"CONSUMER.CREATE.{name}", wanted)
+        except MessagingError as error:
+            found = await self.call(f"CONSUMER.INFO.{name}", {}, missing_ok=True)
+            there = None if found is None else found.get("config")
+            if not isinstance(there, dict) or error.retryable:
+                raise
+            if there.get("deliver_policy") == config["deliver_policy"]:
+                raise
             # Where it began cannot change any more.
             config["deliver_policy"] = there.get("deliver_policy", "all")
-        await self.call(
-            f"CONSUMER.CREATE.{name}", {"stream_name": request.stream, "config": config}
-        )
+            await self.call(f"CONSUMER.CREATE.{name}", wanted)
 
     async def read(self, stream: str, subject: str, limit: int) -> Sequence[tuple[int, Incoming]]:
         """Return the first stored messages of a subject."""
@@ -113,7 +111,7 @@ class JetStream:
             message = answer["message"]
             assert isinstance(message, dict)
             sequence = int(message["seq"])
-            headers = _parse_headers(base64.b64decode(message.get("hdrs") or ""))
+            headers = read_headers(base64.b64decode(message.get("hdrs") or ""))
             data = base64.b64decode(message.get("data") or "")
             found.append((sequence, Incoming(str(message["subject"]), data, headers)))
         return found
@@ -153,10 +151,9 @@ class JetStream:
             ) from last
 
     async def _once(self, method: str, arguments: dict[str, object]) -> dict[str, object]:
-        with translated(f"JetStream {method}"):
-            reply = await self._connection.client.request(
-                f"$JS.API.{method}", json.dumps(arguments).encode(), timeout=_ATTEMPT
-            )
+        reply = await self._requests.request(
+            f"$JS.API.{method}", json.dumps(arguments).encode(), {}, timeout=_ATTEMPT
+        )
         answer = json.loads(reply.data)
         assert isinstance(answer, dict)
         return answer
@@ -203,7 +200,7 @@ def _stream_config(name: str, durability: Durability, limits: StreamLimits) -> d
     window = max(limits.duplicate_window, min(_DAY, limits.dead_letter_age) if is_dead else 0.0)
     return {
         "name": name,
-        "subjects": [STREAM_SUBJECTS[name]],
+        "subjects": list(STREAM_SUBJECTS[name]),
         "retention": "workqueue" if name == WORK else "limits",
         "storage": "memory" if durability == "memory" else "file",
         "num_replicas": REPLICAS if durability == "replicated" else 1,
@@ -214,6 +211,23 @@ def _stream_config(name: str, durability: Durability, limits: StreamLimits) -> d
         "discard_new_per_subject": not is_dead,
         "duplicate_window": _nanoseconds(window),
         "allow_direct": False,
+    }
+
+
+def _consumer_config(request: FeedRequest, place: FeedPlace) -> dict[str, object]:
+    options = request.options
+    return {
+        "durable_name": place.consumer,
+        "name": place.consumer,
+        "ack_policy": "explicit",
+        "deliver_policy": options.start,
+        # We count ourselves: a message that the server stops handing out would stay for ever.
+        "max_deliver": -1,
+        "ack_wait": _nanoseconds(options.ack_wait),
+        # One without verdict holds up the next, wherever it is: that is what keeps the order.
+        "max_ack_pending": 1 if place.one_by_one else options.max_in_flight * _PENDING_FACTOR,
+        "filter_subjects": list(place.patterns),
+        "inactive_threshold": _nanoseconds(options.forget_after or 0.0),
     }
 
 
@@ -242,12 +256,3 @@ def _refused(method: str, problem: dict[str, object]) -> MessagingError:
 
 def _nanoseconds(seconds: float) -> int:
     return int(seconds * _SECOND)
-
-
-def _parse_headers(raw: bytes) -> dict[str, str]:
-    headers = {}
-    for line in raw.split(b"\r\n")[1:]:
-        name, separator, value = line.partition(b":")
-        if separator:
-            headers[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
-    return headers

@@ -2,12 +2,15 @@
 
     sdk.agent.<from>.<to>.<tenant>          five tokens
     sdk.events.<type>.<tenant>              the type has one to four tokens, the tenant is the last
+    sdk.events.<type>.=<lane>.<tenant>      an event with a key, in the lane of its key
     sdk.workflow.<id>.<tenant>              four tokens
+    sdk.workflow.<id>.=<lane>.<tenant>      work with a key
     sdk.dead_letters.<consumer>.<tenant>    four tokens
 
 Each token is an `Identifier`, so no separator and no wildcard gets in, and a subject reads in one
 way only: `sdk.events.document.updated.acme` is the type `document.updated` of the tenant `acme`. A
-pattern for the type `document` has four tokens and can never match it.
+pattern for the type `document` has four tokens and can never match it. A lane's `=` fits into no
+identifier, so that it is no part of a type.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+from zlib import crc32
 
 from motadata.core.errors import InvalidIdentifierError, MessagingError
 from motadata.core.protocols.message_bus import MessageKind
@@ -26,18 +30,24 @@ WORK: Final = "SDK_WORK"
 DEAD_LETTERS: Final = "SDK_DEAD_LETTERS"
 
 STREAM_SUBJECTS: Final = {
-    EVENTS: "sdk.events.>",
-    WORK: "sdk.workflow.*.*",
-    DEAD_LETTERS: "sdk.dead_letters.*.*",
+    EVENTS: ("sdk.events.>",),
+    WORK: ("sdk.workflow.*.*", "sdk.workflow.*.*.*"),
+    DEAD_LETTERS: ("sdk.dead_letters.*.*",),
 }
 
 MAX_TYPE_TOKENS: Final = 4
+LANES: Final = 8
+"""Lanes of keyed messages; a key always has the same one, so the number is part of the grammar."""
+
 _ANY: Final = "*"
 _CACHED: Final = 4096
 
 # Between the parts of a name that is no subject; none of these characters fits into an identifier.
 _TENANT_MARK: Final = "@"
 _ID_MARK: Final = "="
+_LANE_MARK: Final = "="
+_LANE_TOKENS: Final = tuple(f"{_LANE_MARK}{lane}" for lane in range(LANES))
+_FEWEST_TOKENS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +59,14 @@ class Address:
         name: Recipient, event type, workflow id or consumer.
         tenant: Whose it is.
         sender: The sending agent, of an agent message.
+        lane: That of its key, of an event or work with a key.
     """
 
     kind: MessageKind
     name: str
     tenant: TenantId
     sender: Identifier | None = None
+    lane: int | None = None
 
 
 @lru_cache(_CACHED)
@@ -95,9 +107,21 @@ def dead_letter_subject(consumer: str, tenant: TenantId) -> str:
     return f"sdk.dead_letters.{Identifier(consumer)}.{TenantId(tenant)}"
 
 
-def consumer_name(name: str, tenant: TenantId | None) -> str:
+def lane_of(key: str, tenant: TenantId) -> int:
+    """Return the lane of a key: the same in every process and every version."""
+    return crc32(f"{TenantId(tenant)}.{Identifier(key)}".encode()) % LANES
+
+
+def in_lane(subject: str, lane: int) -> str:
+    """Return the subject, or pattern, of an event or work for what is in one lane of it."""
+    rest, _, tenant = subject.rpartition(".")
+    return f"{rest}.{_LANE_MARK}{lane}.{tenant}"
+
+
+def consumer_name(name: str, tenant: TenantId | None, lane: int | None = None) -> str:
     """Return a consumer's name in its stream; no two tenants' names are equal."""
-    return f"{Identifier(name)}{_TENANT_MARK}{'' if tenant is None else TenantId(tenant)}"
+    whole = f"{Identifier(name)}{_TENANT_MARK}{'' if tenant is None else TenantId(tenant)}"
+    return whole if lane is None else f"{whole}{_LANE_MARK}{lane}"
 
 
 def stored_id(subject: str, message_id: str) -> str:
@@ -136,14 +160,18 @@ def parse_subject(subject: str) -> Address:
 
 
 def _parse(tokens: list[str]) -> Address:
+    lane: int | None = None
+    if len(tokens) > _FEWEST_TOKENS and tokens[-2].startswith(_LANE_MARK):
+        lane = _LANE_TOKENS.index(tokens.pop(-2))
     match tokens:
-        case ["sdk", "agent", sender, recipient, tenant]:
+        case ["sdk", "agent", sender, recipient, tenant] if lane is None:
             return Address("agent", Identifier(recipient), TenantId(tenant), Identifier(sender))
         case ["sdk", "events", *event_type, tenant] if event_type:
-            return Address("event", _event_type(".".join(event_type)), TenantId(tenant))
+            name = _event_type(".".join(event_type))
+            return Address("event", name, TenantId(tenant), lane=lane)
         case ["sdk", "workflow", workflow_id, tenant]:
-            return Address("work", Identifier(workflow_id), TenantId(tenant))
-        case ["sdk", "dead_letters", consumer, tenant]:
+            return Address("work", Identifier(workflow_id), TenantId(tenant), lane=lane)
+        case ["sdk", "dead_letters", consumer, tenant] if lane is None:
             return Address("dead_letter", Identifier(consumer), TenantId(tenant))
     raise ValueError(tokens)
 

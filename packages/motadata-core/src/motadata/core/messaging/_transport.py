@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,15 +39,15 @@ class Delivery(Protocol):
     sequence: int
     deliveries: int
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """Say that it is done."""
         ...
 
-    async def nak(self, delay: float) -> None:
+    def nak(self, delay: float) -> None:
         """Ask for it again after `delay` seconds."""
         ...
 
-    async def progress(self) -> None:
+    def progress(self) -> None:
         """Say that it is still being worked on."""
         ...
 
@@ -61,10 +61,10 @@ class Listener(Protocol):
 
 
 class Feed(Protocol):
-    """Hands out stored messages, as many as were asked for."""
+    """Hands out stored messages, as many of each place as were asked for."""
 
-    async def want(self, count: int) -> None:
-        """Take `count` more messages."""
+    def want(self, place: int, count: int) -> None:
+        """Take `count` more messages of a place."""
         ...
 
     async def stop(self) -> None:
@@ -73,13 +73,32 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FeedRequest:
-    """What a feed takes out of a stream, and under which name it keeps its place there."""
+class FeedPlace:
+    """A place in a stream that the server keeps, under a name.
 
-    stream: str
+    Attributes:
+        consumer: The name.
+        patterns: The subjects that it goes through.
+        one_by_one: Whether the next message is handed out only after a verdict on the one before,
+            whichever process gets either.
+    """
+
     consumer: str
     patterns: tuple[str, ...]
+    one_by_one: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRequest:
+    """What a feed takes out of a stream."""
+
+    stream: str
+    places: tuple[FeedPlace, ...]
     options: ConsumerOptions
+
+
+Take = Callable[[Delivery, int], None]
+"""Takes a delivery and the number of its place among those of the request."""
 
 
 class Transport(Protocol):
@@ -103,8 +122,12 @@ class Transport(Protocol):
         """Send what is still buffered and disconnect."""
         ...
 
+    def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        """Send to whoever listens, without making room for more first."""
+        ...
+
     async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
-        """Send to whoever listens."""
+        """Send to whoever listens, and wait while too much waits to be sent."""
         ...
 
     async def request(
@@ -120,12 +143,11 @@ class Transport(Protocol):
     async def listen(
         self,
         pattern: str,
-        callback: Callable[[Incoming], Awaitable[None]],
+        receive: Callable[[Incoming], None],
         *,
         group: str,
-        on_drop: Callable[[], None],
     ) -> Listener:
-        """Await `callback` for each message; `group` shares them with others of its name."""
+        """Call `receive` for each message; `group` shares them with others of its name."""
         ...
 
     async def store(
@@ -134,8 +156,8 @@ class Transport(Protocol):
         """Store once and return when that is acknowledged."""
         ...
 
-    async def feed(self, request: FeedRequest, on_delivery: Callable[[Delivery], None]) -> Feed:
-        """Open, or continue, a consumer."""
+    async def feed(self, request: FeedRequest, take: Take) -> Feed:
+        """Open the places, or continue from them."""
         ...
 
     async def read(self, stream: str, subject: str, limit: int) -> Sequence[tuple[int, Incoming]]:

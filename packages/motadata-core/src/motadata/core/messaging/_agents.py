@@ -1,0 +1,108 @@
+"""Messages between agents: sent, answered and listened to, over any transport."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from motadata.core.errors import ConfigurationError, DeadlineExceededError, MessagingError
+from motadata.core.messaging import _envelope as envelope
+from motadata.core.messaging import _subject as subjects
+from motadata.core.messaging._listening import AgentListener
+from motadata.core.observability import span
+from motadata.core.protocols import Codec, Handler
+from motadata.core.resilience import remaining
+from motadata.core.tenancy import Identifier, TenantId
+
+
+if TYPE_CHECKING:
+    from motadata.core.messaging._statistics import Counters
+    from motadata.core.messaging._transport import Incoming, Transport
+
+
+class AgentMessages:
+    """What is delivered at most once, to who listens now."""
+
+    def __init__(
+        self, transport: Transport, codec: Codec, counters: Counters, *, drain_timeout: float
+    ) -> None:
+        self._transport = transport
+        self._codec = codec
+        self._content_type = envelope.content_type_of(codec)
+        self._counters = counters
+        self._drain_timeout = drain_timeout
+
+    async def publish(
+        self, recipient: str, payload: object, *, sender: str, tenant: TenantId
+    ) -> None:
+        """Send a message."""
+        subject = subjects.agent_subject(sender, recipient, tenant)
+        data = self._codec.encode(payload)
+        with span("bus.publish", kind="producer", tenant_id=tenant, destination=recipient):
+            headers = envelope.make_headers(self._content_type, tenant)
+            await self._transport.send(subject, data, headers)
+        self._counters.published += 1
+
+    async def request(
+        self, recipient: str, payload: object, *, sender: str, timeout: float, tenant: TenantId
+    ) -> object:
+        """Send a message and return its answer."""
+        subject = subjects.agent_subject(sender, recipient, tenant)
+        data = self._codec.encode(payload)
+        limit = remaining(timeout)
+        assert limit is not None
+        with span("bus.request", kind="client", tenant_id=tenant, destination=recipient):
+            headers = envelope.make_headers(self._content_type, tenant)
+            headers[envelope.DEADLINE] = str(int(limit * 1000))
+            self._counters.published += 1
+            try:
+                if limit <= 0:
+                    raise TimeoutError  # noqa: TRY301 - the same as one that ran out on the way
+                reply = await self._transport.request(subject, data, headers, timeout=limit)
+            except TimeoutError as error:
+                message = f"The agent {recipient!r} did not answer within {limit:.3g} s."
+                raise DeadlineExceededError(
+                    message, remedy="Allow more time, or start more instances.", tenant_id=tenant
+                ) from error
+            return self._read_reply(recipient, tenant, reply)
+
+    def _read_reply(self, recipient: str, tenant: TenantId, reply: Incoming) -> object:
+        if reply.headers.get(envelope.TENANT) != tenant:
+            self._counters.refused += 1
+            message = f"The answer of the agent {recipient!r} is not for the tenant that asked."
+            raise MessagingError(
+                message, remedy="Find out who answers on this subject.", retryable=False
+            )
+        payload = envelope.decode_payload(reply.headers, reply.data)
+        failure = reply.headers.get(envelope.ERROR)
+        if failure is not None:
+            raise envelope.reply_failure(recipient, failure, payload)
+        return payload
+
+    async def listen(
+        self,
+        recipient: str,
+        handler: Handler,
+        *,
+        tenant: TenantId | None,
+        shared: bool,
+        max_in_flight: int,
+    ) -> AgentListener:
+        """Handle what is sent to an agent, of one tenant or, for None, of all."""
+        if max_in_flight < 1:
+            message = f"max_in_flight={max_in_flight!r} lets nothing through."
+            raise ConfigurationError(message, remedy="Give a positive number.")
+        agent = AgentListener(
+            self._transport,
+            self._codec,
+            self._counters,
+            handler,
+            tenant=tenant,
+            max_in_flight=max_in_flight,
+            drain_timeout=self._drain_timeout,
+        )
+        agent.listener = await self._transport.listen(
+            subjects.agent_pattern(recipient, tenant),
+            agent.receive,
+            group=Identifier(recipient) if shared else "",
+        )
+        return agent

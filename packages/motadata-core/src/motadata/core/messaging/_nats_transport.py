@@ -1,0 +1,183 @@
+"""The bytes on NATS: agent messages on core NATS, events and work on JetStream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from motadata.core.errors import MessagingError, OverloadError
+from motadata.core.messaging._nats_connection import Connection, flush
+from motadata.core.messaging._nats_errors import translated
+from motadata.core.messaging._nats_feed import NatsFeed
+from motadata.core.messaging._nats_requests import Requests
+from motadata.core.messaging._nats_streams import JetStream, StreamLimits, check_disk_writes
+from motadata.core.messaging._transport import (
+    Feed,
+    FeedRequest,
+    Incoming,
+    Listener,
+    Stored,
+    Take,
+)
+from motadata.core.models import Health
+from motadata.core.protocols import Durability
+from motadata.core.resilience import remaining
+
+
+_FLUSH: Final = 5
+_ATTEMPT: Final = 2.0
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.5
+_HEALTH: Final = 1
+_UNAVAILABLE: Final = 503
+
+
+class NatsTransport:
+    """Carries bytes over one connection to NATS."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        durability: Durability,
+        limits: StreamLimits,
+        publish_timeout: float,
+        monitoring_urls: Sequence[str],
+    ) -> None:
+        self._connection = connection
+        self._durability = durability
+        self._limits = limits
+        self._publish_timeout = publish_timeout
+        self._monitoring_urls = monitoring_urls
+        self._requests = Requests(connection)
+        self._jetstream = JetStream(self._requests, timeout=publish_timeout)
+
+    @property
+    def durability(self) -> Durability:
+        """What the acknowledgement of a stored message means."""
+        return self._durability
+
+    async def open(self) -> None:
+        """Connect and make sure that the streams are there."""
+        if self._durability == "fsync":
+            await check_disk_writes(self._monitoring_urls)
+        await self._connection.open()
+        try:
+            await self._requests.open()
+            await self._jetstream.ensure_streams(self._durability, self._limits)
+        except BaseException:
+            await self._connection.close()
+            raise
+
+    async def close(self) -> None:
+        """Send what is still buffered and disconnect."""
+        await self._connection.close()
+
+    def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        """Send to whoever listens, without making room for more first."""
+        self._connection.wire.post(subject, data, headers)
+
+    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        """Send to whoever listens, and wait while too much waits to be sent."""
+        wire = self._connection.wire
+        if wire.is_congested:
+            await wire.drain()
+        wire.post(subject, data, headers)
+
+    async def request(
+        self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
+    ) -> Incoming:
+        """Send and return the first reply."""
+        return await self._requests.request(subject, data, headers, timeout=timeout)
+
+    async def listen(
+        self, pattern: str, receive: Callable[[Incoming], None], *, group: str
+    ) -> Listener:
+        """Call `receive` for each message."""
+        with translated("Subscribing"):
+            subscription = await self._connection.wire.subscribe(pattern, receive, group=group)
+            try:
+                if self._connection.is_up:
+                    # From here on the server passes messages on.
+                    await flush(self._connection.client, timeout=_FLUSH)
+            except BaseException:
+                await subscription.stop()
+                raise
+        return subscription
+
+    async def store(
+        self, stream: str, subject: str, data: bytes, headers: dict[str, str], *, stored_id: str
+    ) -> Stored:
+        """Store once, and again with the same id until that is acknowledged.
+
+        A stream has no leader for some seconds after one was lost.
+        """
+        headers["Nats-Msg-Id"] = stored_id
+        limit = remaining(self._publish_timeout)
+        assert limit is not None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit
+        pause = _FIRST_PAUSE
+        last: BaseException | None = None
+        while (left := end - loop.time()) > 0:
+            try:
+                await self._connection.wait_until_up(left)
+                return await self._store_once(
+                    subject, data, headers, min(_ATTEMPT, max(0.001, end - loop.time()))
+                )
+            except (MessagingError, TimeoutError) as error:
+                if isinstance(error, MessagingError) and not error.retryable:
+                    raise
+                last = error
+            await asyncio.sleep(min(pause * random.random(), max(0.0, end - loop.time())))  # noqa: S311 - jitter
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        message = f"The stream {stream!r} did not acknowledge a message within {limit:.3g} s."
+        raise MessagingError(
+            message, remedy="It may be stored: repeat with the same message_id."
+        ) from last
+
+    async def _store_once(
+        self, subject: str, data: bytes, headers: dict[str, str], timeout: float
+    ) -> Stored:
+        reply = await self._requests.request(subject, data, headers, timeout=timeout)
+        answer = json.loads(reply.data)
+        problem = answer.get("error")
+        if problem is None:
+            return Stored(int(answer["seq"]), bool(answer.get("duplicate", False)))
+        description = str(problem.get("description", ""))[:200]
+        if "maximum" in description:
+            message = f"The stream is full: {description}."
+            raise OverloadError(message, remedy="Let its consumers catch up, or raise the limits.")
+        message = f"The stream refuses a message: {description}."
+        raise MessagingError(
+            message,
+            remedy="Look at the server's log.",
+            retryable=problem.get("code") == _UNAVAILABLE,
+        )
+
+    async def feed(self, request: FeedRequest, take: Take) -> Feed:
+        """Open the places, or continue from them."""
+        await self._jetstream.ensure_places(request)
+        feed = NatsFeed(self._connection, request, take)
+        await feed.start()
+        return feed
+
+    async def read(self, stream: str, subject: str, limit: int) -> Sequence[tuple[int, Incoming]]:
+        """Return the first stored messages of a subject."""
+        return await self._jetstream.read(stream, subject, limit)
+
+    async def health(self) -> Health:
+        """Say whether the server answers."""
+        if not self._connection.is_up:
+            return Health(
+                "down", detail=f"Not connected to {self._connection.address}; trying again."
+            )
+        try:
+            with translated("A ping"):
+                await self._connection.client.flush(timeout=_HEALTH)
+        except (MessagingError, TimeoutError):
+            return Health("down", detail=f"No answer from {self._connection.address}.")
+        return Health("ok", detail=f"Acknowledgements mean: {self._durability}.")

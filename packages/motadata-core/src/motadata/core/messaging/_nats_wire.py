@@ -1,0 +1,163 @@
+"""Messages over the driver's connection by a shorter way than the driver's own.
+
+The driver makes the connection, signs in, pings, reconnects and subscribes again. Per message it
+wakes two tasks and fills two queues; that costs more than everything that the bus adds. Here a
+message is written at the end of the event loop's turn, together with all others of that turn, and
+one that comes in is delivered where it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from motadata.core.errors import MessagingError, OverloadError
+from motadata.core.messaging._frames import Deliver, FrameReader, write_frame
+from motadata.core.messaging._nats_errors import closed_error, translated
+from motadata.core.messaging._transport import Incoming
+from motadata.core.observability import get_logger
+
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+_log = get_logger("messaging")
+
+BUFFER: Final = 8 * 1024 * 1024
+"""Bytes that wait while the connection is down or slow; more are refused."""
+
+_CONGESTED: Final = 256 * 1024
+_SOCKET_FULL: Final = 64 * 1024
+_DRAIN_TIMEOUT: Final = 10.0
+_STOP_TIMEOUT: Final = 5.0
+
+
+class Wire:
+    """Writes frames to a client's connection and delivers those that come."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._is_scheduled = False
+        # The attributes with underscores are the driver's; `nats-py<3` in pyproject.toml goes with
+        # them, and every test of the bus notices when they change.
+        self._reader = FrameReader(client._ps, broken=_broken)  # noqa: SLF001
+        client._ps = self._reader  # type: ignore[assignment]  # noqa: SLF001
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether whoever sends should `drain` first."""
+        return self._client._pending_data_size > _CONGESTED  # noqa: SLF001
+
+    def post(self, subject: str, data: bytes, headers: dict[str, str], reply: str = "") -> None:
+        """Send a message when the loop's turn ends, or when the connection is back.
+
+        Raises:
+            OverloadError: Too much waits to be sent.
+            MessagingError: The message is too large, or the connection is closed.
+        """
+        client = self._client
+        if client.is_closed:
+            raise closed_error()
+        frame = write_frame(subject, reply, headers, data)
+        if len(frame) > client.max_payload and _size(frame) > client.max_payload:
+            message = f"A message of {len(data)} bytes is larger than the server takes."
+            remedy = "Send a reference to the data instead."
+            raise MessagingError(message, remedy=remedy, retryable=False)
+        if client._pending_data_size + len(frame) > BUFFER:  # noqa: SLF001
+            message = "Sending: the connection is down or slow, and its buffer is full."
+            raise OverloadError(message, remedy="Send less, or wait for the server.")
+        client._pending.append(frame)  # noqa: SLF001
+        client._pending_data_size += len(frame)  # noqa: SLF001
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    async def drain(self) -> None:
+        """Return when less waits to be sent, or the connection is down and everything waits.
+
+        Raises:
+            OverloadError: The server took nothing for ten seconds.
+        """
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT):
+                while self.is_congested and self._client.is_connected:
+                    self._write()
+                    if (transport := self._client._transport) is not None:  # noqa: SLF001
+                        await transport.drain()  # type: ignore[no-untyped-call]  # the driver's
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            message = "Sending: the server takes nothing more."
+            raise OverloadError(message, remedy="Send less, or wait.") from None
+        except OSError:
+            # It broke: the driver connects again, and what waits is sent then.
+            return
+
+    async def subscribe(
+        self, pattern: str, deliver: Deliver, *, group: str = ""
+    ) -> WireSubscription:
+        """Deliver the messages that match a pattern; a `group` shares them.
+
+        The driver subscribes again whenever it connects again.
+        """
+
+        async def deliver_early(message: Msg) -> None:
+            # What came before the reader knew the subscription's number.
+            deliver(Incoming(message.subject, message.data, message.headers or {}, message.reply))
+
+        subscription = await self._client.subscribe(pattern, queue=group, cb=deliver_early)
+        number = str(subscription._id).encode()  # noqa: SLF001
+        self._reader.receivers[number] = deliver
+        return WireSubscription(subscription, lambda: self._reader.receivers.pop(number, None))
+
+    def _write(self) -> None:
+        self._is_scheduled = False
+        client = self._client
+        if not client._pending or not client.is_connected:  # noqa: SLF001
+            return
+        transport, wishes = client._transport, client._flush_queue  # noqa: SLF001
+        if transport is None or wishes is None:
+            return
+        writer = getattr(transport, "_io_writer", None)
+        if writer is None or writer.transport.get_write_buffer_size() > _SOCKET_FULL:
+            # The driver's own task writes, and waits for the socket.
+            with suppress(asyncio.QueueFull):
+                wishes.put_nowait(asyncio.get_running_loop().create_future())
+            return
+        pending, client._pending = client._pending, []  # noqa: SLF001
+        client._pending_data_size = 0  # noqa: SLF001
+        transport.writelines(pending)
+
+
+class WireSubscription:
+    """A pattern whose messages are delivered."""
+
+    def __init__(self, subscription: Subscription, forget: Callable[[], object]) -> None:
+        self._subscription = subscription
+        self._forget = forget
+
+    async def stop(self) -> None:
+        """Return when what the server had sent is delivered, and nothing more comes."""
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT):
+                with translated("Unsubscribing"):
+                    await self._subscription.drain()  # type: ignore[no-untyped-call]  # the driver's
+        except (MessagingError, TimeoutError) as error:
+            _log.warning("subscription_not_drained", error=error)
+        finally:
+            self._forget()
+
+
+def _size(frame: bytes) -> int:
+    """Return the bytes of headers and payload, which is what the server limits."""
+    return len(frame) - frame.index(b"\r\n") - 4
+
+
+def _broken(what: str) -> Exception:
+    from nats.errors import ProtocolError
+
+    _log.warning("connection_broken", reason=what[:200])
+    return ProtocolError(what)
