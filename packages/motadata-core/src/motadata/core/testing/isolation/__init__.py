@@ -21,6 +21,7 @@ from motadata.core.testing.isolation._operations import (
     programs,
     random_operations,
 )
+from motadata.core.testing.isolation._property import IsolationReport, check_isolation
 from motadata.core.testing.isolation._signals import LogSite
 from motadata.core.testing.isolation._site import Leak, Site
 from motadata.core.testing.isolation._tables import TableSite
@@ -32,6 +33,7 @@ __all__ = [
     "TENANTS",
     "BusSite",
     "CacheSite",
+    "IsolationReport",
     "Leak",
     "LogSite",
     "NetworkSite",
@@ -39,6 +41,7 @@ __all__ = [
     "Site",
     "TableSite",
     "World",
+    "check_isolation",
     "programs",
     "random_operations",
 ]
