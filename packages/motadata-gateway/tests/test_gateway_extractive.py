@@ -170,17 +170,14 @@ async def test_an_answer_has_at_most_three_marks(gateway: LLMGateway):
 async def test_each_of_several_passages_is_quoted_before_one_is_quoted_twice(gateway: LLMGateway):
     wordy = Passage(
         1,
-        "The VPN token is reset by team blue. A VPN token that team blue reset works at once. "
-        "Team blue resets a VPN token by day.",
+        "Team blue resets the VPN token of clerks in Oslo. Team blue also resets a VPN token that "
+        "expired on Sunday. The VPN token of an engineer abroad is reset by team blue too.",
     )
-    others = [
-        Passage(2, "Which team resets the VPN token at night is written on the door."),
-        Passage(3, "Team red resets VPN tokens of visitors."),
-    ]
+    other = Passage(2, "At night the door of the depot says which team resets a VPN token.")
 
-    answer = await ask(gateway, "Which team resets the VPN token?", wordy, *others)
+    answer = await ask(gateway, "Which team resets the VPN token?", wordy, other)
 
-    assert sorted(MARK.findall(answer)) == ["1", "2", "3"]
+    assert {"1", "2"} == set(MARK.findall(answer))
 
 
 async def test_words_about_something_else_do_not_answer_who_asks_about_a_name(
@@ -209,8 +206,10 @@ async def test_words_about_something_else_do_not_answer_who_asks_about_a_name(
         # What stands in a text is not missing, whatever its ending or case.
         ("Who resets the VPNs of ACME?", 0),
         # A capital that begins a sentence names nothing.
-        ("Someone called. Where to? \"Nowhere\" is no answer.", 0),
+        ('Someone called. Where to? "Nowhere" is no answer.', 0),
         ("MAY I SHOUT AT THE DESK", 0),
+        # A word that every text has is no name, however it is written.
+        ("What does the IT do?", 0),
         # Where many words have capitals, they tell nothing.
         ("Wer darf mit dem Auto auf den Hof der Firma und in die Garage fahren?", 0),
         ("I sent 300 mails, and I got E 70 back", 0),

@@ -12,8 +12,8 @@ from typing import Final
 _WORD: Final = re.compile(r"[^\W_]+")
 _CAMEL: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _STANDS_OUT: Final = re.compile(r"(?<=[^\W_])[A-Z]|[^\W\d_]\d|\d[^\W\d_]")
-_SENTENCE_BEGINS: Final = re.compile(r"(?:^|[.!?:…\n])[\"'“‘’”)\]*_`\s(\[-]*$")
-_MANY_CAPITALS: Final = 3
+_SENTENCE_END: Final = re.compile(r"[.!?:\n]")
+_MANY_CAPITALS: Final = 4
 _VOWEL: Final = re.compile(r"[aeiouy]")
 _STOP_WORDS: Final = frozenset(
     "a about after all also am an and any are as at be because been before being but by can cannot "  # noqa: SIM905 - a list of words reads best as text
@@ -32,24 +32,25 @@ def missing_names(question: str, texts: Iterable[str]) -> int:
 
     A name is a word whose capital no beginning of a sentence explains, or which mixes letters with
     digits: `Kenya`, `LDAP`, `NIS2`. Who asks about one is not answered by words about another.
-    Where a third of the words or more are written with a capital, as German nouns or a title are,
-    capitals at the beginning of a word tell nothing.
+    Where a quarter of the words begin with a capital, as German nouns and titles do, that tells
+    nothing.
     """
     text = unicodedata.normalize("NFKC", question)
-    words = [match for match in _WORD.finditer(text) if not match.group().isdigit()]
-    capital = [match for match in words if _is_capital(text, match)]
-    told = capital if len(capital) * _MANY_CAPITALS < len(words) else ()
-    names = {match.group() for match in words if _STANDS_OUT.search(match.group())}
-    names.update(match.group() for match in told)
-    if all(match.group().isupper() for match in words):
+    if text.upper() == text:
         return 0
-    known = content_stems("\n".join(texts)) if names else frozenset()
-    return sum(stem(name.casefold()) not in known for name in names if len(name) > 1)
-
-
-def _is_capital(text: str, word: re.Match[str]) -> bool:
-    """Tell whether a word has a capital although no sentence begins with it."""
-    return word.group()[0].isupper() and not _SENTENCE_BEGINS.search(text, 0, word.start())
+    words, names, capital, end = 0, set[str](), set[str](), 0
+    for match in _WORD.finditer(text):
+        word, before = match.group(), text[end : match.start()]
+        begins, end = end == 0 or _SENTENCE_END.search(before) is not None, match.end()
+        words += 1
+        if _STANDS_OUT.search(word):
+            names.add(word)
+        elif word[0].isupper() and not begins and len(word) > 1:
+            capital.add(word)
+    if len(capital) * _MANY_CAPITALS < words:
+        names |= capital
+    wanted = {stem(word) for word in map(str.casefold, names) if _carries(word)}
+    return len(wanted - content_stems("\n".join(texts))) if wanted else 0
 
 
 def content_stems(text: str) -> frozenset[str]:

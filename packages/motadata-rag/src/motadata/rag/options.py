@@ -58,7 +58,7 @@ class RAGOptions:
     candidates: int = 100
     vector_weight: float = 0.5
     max_chunks_per_document: int | None = None
-    min_similarity: float = 0.3
+    min_similarity: float = 0.25
     min_coverage: float = 0.5
     cache_ttl: float = 3600.0
     max_answer_tokens: int = 1024
