@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import metrics, trace
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import TracerProvider
 
+_EXIT_SECONDS: Final = 10.0
 _OTLP_PACKAGE: Final = "opentelemetry-exporter-otlp-proto-http"
 _PROMETHEUS_PACKAGE: Final = "opentelemetry-exporter-prometheus"
 
@@ -30,7 +33,7 @@ class Telemetry:
         self._traces: TracerProvider | None = None
         self._metrics: MeterProvider | None = None
         self._scraped = False
-        self._lock = Lock()
+        self._lock = threading.Lock()
 
     def send_traces(self, endpoint: str | None, service_name: str) -> None:
         """Send spans to a collector, unless somebody has set a provider already.
@@ -48,8 +51,10 @@ class Telemetry:
                 from opentelemetry.sdk.trace.export import BatchSpanProcessor
             except ImportError as error:
                 raise _missing(_OTLP_PACKAGE, "otlp") from error
-            self._traces = TracerProvider(resource=Resource.create({"service.name": service_name}))
-            # The exporter's thread ends, and sends what it holds, when the interpreter exits.
+            self._traces = TracerProvider(
+                resource=Resource.create({"service.name": service_name}), shutdown_on_exit=False
+            )
+            self._end_with_the_process()
             exporter = OTLPSpanExporter(endpoint=_signal(endpoint, "traces"))
             self._traces.add_span_processor(BatchSpanProcessor(exporter))
             trace.set_tracer_provider(self._traces)
@@ -91,14 +96,14 @@ class Telemetry:
         with self._lock:
             traces, self._traces = self._traces, None
             meters, self._metrics = self._metrics, None
-        end = time.monotonic() + timeout
-        if meters is not None:
-            # The readers' own failures, such as a collector that is gone: nobody is left to tell.
-            with contextlib.suppress(Exception):
-                meters.shutdown(timeout_millis=1000 * max(0.001, end - time.monotonic()))
-        if traces is not None:
-            traces.force_flush(int(1000 * max(0.001, end - time.monotonic())))
-            traces.shutdown()
+        # The SDK's own limits do not hold while a collector is silent, so each end gets a thread.
+        ends = [provider.shutdown for provider in (traces, meters) if provider is not None]
+        threads = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
+        until = time.monotonic() + timeout
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     @property
     def is_scraped(self) -> bool:
@@ -112,8 +117,13 @@ class Telemetry:
         except ImportError as error:
             raise _missing("opentelemetry-sdk", "otlp") from error
         resource = Resource.create({"service.name": service_name})
-        self._metrics = MeterProvider(readers, resource=resource)
+        self._metrics = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+        self._end_with_the_process()
         metrics.set_meter_provider(self._metrics)
+
+    def _end_with_the_process(self) -> None:
+        atexit.unregister(self.shut_down)
+        atexit.register(self.shut_down, _EXIT_SECONDS)
 
 
 telemetry: Final = Telemetry()
@@ -153,6 +163,12 @@ def _render() -> MetricsPage:
     except ImportError as error:
         raise _missing(_PROMETHEUS_PACKAGE, "prometheus") from error
     return MetricsPage(CONTENT_TYPE_LATEST, generate_latest())
+
+
+def _quietly(end: Callable[[], None]) -> None:
+    # A collector that is gone at the very end: nobody is left to be told.
+    with contextlib.suppress(Exception):
+        end()
 
 
 def _sender(endpoint: str | None, interval: float) -> MetricReader:

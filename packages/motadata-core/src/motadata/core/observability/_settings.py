@@ -6,10 +6,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from motadata.core.errors import InvalidIdentifierError
 from motadata.core.observability._logging import LogLevel
 from motadata.core.observability._tenant_labels import MOST_TENANTS
 from motadata.core.settings import Settings
 from motadata.core.tenancy import TenantId
+
+
+def _tenant(value: str) -> str:
+    try:
+        return TenantId(value)
+    except InvalidIdentifierError as error:
+        raise ValueError(str(error)) from error  # pydantic names the field
 
 
 class ObservabilitySettings(Settings, prefix="MOTADATA_"):
@@ -34,4 +42,4 @@ class ObservabilitySettings(Settings, prefix="MOTADATA_"):
     prometheus: bool = False
     metric_interval: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     metric_tenants: Annotated[int, Field(ge=0, le=1000)] = MOST_TENANTS
-    metric_named_tenants: tuple[Annotated[str, AfterValidator(TenantId)], ...] = ()
+    metric_named_tenants: tuple[Annotated[str, AfterValidator(_tenant)], ...] = ()
