@@ -21,7 +21,8 @@ SDKError
 │   ├── RateLimitError
 │   ├── ValidationError
 │   │   ├── ContextLengthError
-│   │   └── GuardrailError
+│   │   ├── GuardrailError
+│   │   └── OutputFormatError
 │   ├── BudgetExceededError
 │   └── CircuitOpenError
 ├── DatabaseError
@@ -63,6 +64,7 @@ unwrapped: it is the `__cause__` of one of these.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -74,7 +76,7 @@ class SDKError(Exception):
         message: What was wrong, with which value.
         remedy: What the reader can do about it; appended to the message.
         tenant_id: The tenant for whom the operation ran, when there was one.
-        trace_id: The trace in which it happened, 32 hexadecimal digits.
+        trace_id: The trace in which it happened, 32 hexadecimal digits; None means the current one.
         retryable: Whether the same call may succeed later; None takes the class's default.
     """
 
@@ -98,12 +100,22 @@ class SDKError(Exception):
         super().__init__(f"{message} {remedy}" if remedy else message)
         self.remedy = remedy
         self.tenant_id = tenant_id
-        self.trace_id = trace_id
+        self.trace_id = trace_id or _current_trace_id()
         self.retryable = self.default_retryable if retryable is None else retryable
 
     def __reduce__(self) -> tuple[Callable[..., SDKError], tuple[object, ...]]:
         """Travel between processes as message and attributes, whatever the constructor asks for."""
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _current_trace_id() -> str | None:
+    """Return the trace of the current span; who never imported the API has none."""
+    trace = sys.modules.get("opentelemetry.trace")
+    current = getattr(trace, "get_current_span", None)
+    if current is None:
+        return None
+    context = current().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
 
 
 def _rebuild(
@@ -288,6 +300,13 @@ class GuardrailError(ValidationError):
     ) -> None:
         super().__init__(message, remedy=remedy, tenant_id=tenant_id)
         self.rule = rule
+
+
+class OutputFormatError(ValidationError):
+    """A model's answer did not take the form that was asked for, also when told what was wrong."""
+
+    code = "output_format"
+    default_retryable = True
 
 
 class BudgetExceededError(GatewayError):
