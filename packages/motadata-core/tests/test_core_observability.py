@@ -374,6 +374,13 @@ class TestSpansWithoutAnSdk:
         assert caught.value.trace_id == outer.trace_id
         assert caught.value.tenant_id == "acme"
 
+    def test_error_has_the_trace_in_which_it_was_made(self) -> None:
+        assert CacheError("bad").trace_id is None
+        with span("work") as work:
+            made = CacheError("bad")
+
+        assert made.trace_id == work.trace_id
+
     def test_error_that_has_a_trace_keeps_it(self) -> None:
         with pytest.raises(SDKError) as caught, span("work"):
             _raise(SDKError("bad", trace_id="f" * 32, tenant_id="globex"))

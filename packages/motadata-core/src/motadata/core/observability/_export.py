@@ -100,8 +100,13 @@ class Telemetry:
         ends = [provider.shutdown for provider in (traces, meters) if provider is not None]
         threads = [threading.Thread(target=_quietly, args=(end,), daemon=True) for end in ends]
         until = time.monotonic() + timeout
-        for thread in threads:
-            thread.start()
+        try:
+            for thread in threads:
+                thread.start()
+        except RuntimeError:  # Python 3.12.0 and 3.12.1 start none while they exit
+            for end in ends:
+                _quietly(end)
+            return
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
