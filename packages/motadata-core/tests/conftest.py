@@ -12,3 +12,5 @@ if find_spec("nats") is None:
     collect_ignore_glob += ["test_messaging*.py", "test_embedded_nats*.py"]
 if find_spec("redis") is None:
     collect_ignore_glob += ["test_redis*.py", "test_embedded_redis*.py"]
+if find_spec("ormsgpack") is None or find_spec("msgspec") is None:
+    collect_ignore_glob += ["test_codec_fast*.py"]

@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 
 from motadata.core import models
 from motadata.core.codec import JsonCodec, MessagePackCodec, get_codec
-from motadata.core.codec._formats import _NESTING
+from motadata.core.codec._json import _NESTING
 from motadata.core.codec._records import _RECORDS, _fields_of
 from motadata.core.errors import CodecError, ConfigurationError
-from motadata.core.models import Record, Usage
+from motadata.core.models import Record, ToolCall, Usage
 from motadata.core.testing.codec import CodecConformance
 
 
-class TestJsonCodecKeepsTheContract(CodecConformance):
+class TestPlainJsonCodecKeepsTheContract(CodecConformance):
     @pytest.fixture
     def codec(self) -> JsonCodec:
-        return JsonCodec()
+        return JsonCodec(engine="plain")
 
 
-class TestMessagePackCodecKeepsTheContract(CodecConformance):
+class TestPlainMessagePackCodecKeepsTheContract(CodecConformance):
     @pytest.fixture
     def codec(self) -> MessagePackCodec:
-        return MessagePackCodec()
+        return MessagePackCodec(engine="plain")
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ class TestMessagePackCodecKeepsTheContract(CodecConformance):
         ({"$$uuid": "x"}, {"$$$uuid": "x"}),
         ({"$uuid": "x", "other": 1}, {"$uuid": "x", "other": 1}),
         (
-            Usage(1, 2, None),
-            {"$record": ["Usage", {"input_tokens": 1, "output_tokens": 2, "cost_usd": None}]},
+            ToolCall("1", "search", "{}"),
+            {"$record": ["ToolCall", {"id": "1", "name": "search", "arguments": "{}"}]},
         ),
     ],
     ids=repr,
@@ -60,7 +60,14 @@ def test_json_form_is_the_documented_one(value: object, form: object) -> None:
         '{"$unknown": 1}',
         '{"$": 1}',
         '{"$datetime": 1}',
-        '{"$datetime": "2026-11-22T09:30:00"}',
+        '{"$datetime": "2026-11-22T09:30:00;fold=2"}',
+        '{"$vector": "AAAA"}',
+        '{"$vector": ["<f4", "***"]}',
+        '{"$vector": ["<f4", "AAA="]}',
+        '{"$vector": ["<f4", "AADAfw=="]}',
+        '{"$vector": ["<f2", "AAAA"]}',
+        '{"$model": ["Nobody", {}]}',
+        '{"$model": {}}',
         '{"$datetime": "yesterday"}',
         '{"$date": "2026-13-01"}',
         '{"$uuid": "x"}',

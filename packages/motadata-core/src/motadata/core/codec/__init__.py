@@ -18,7 +18,9 @@ What a format has no form for travels as a mapping of one entry, whose key begin
 The contract is `motadata.core.protocols.Codec`.
 """
 
-from motadata.core.codec._formats import JsonCodec, MessagePackCodec, get_codec
+from motadata.core.codec._json import JsonCodec
+from motadata.core.codec._message_pack import MessagePackCodec
+from motadata.core.codec._registry import get_codec
 
 
 __all__ = ["JsonCodec", "MessagePackCodec", "get_codec"]
