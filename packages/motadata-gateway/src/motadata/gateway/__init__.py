@@ -26,6 +26,7 @@ from motadata.gateway._provider import Provider
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatOptions, ChatRequest, EmbeddingRequest
 from motadata.gateway._steps import Governance
+from motadata.gateway._structured import Structured
 from motadata.gateway._version import __version__
 
 
@@ -49,6 +50,7 @@ __all__ = [
     "LLMGateway",
     "Proceed",
     "Provider",
+    "Structured",
     "Verdict",
     "__version__",
     "create_gateway",

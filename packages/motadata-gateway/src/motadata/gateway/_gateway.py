@@ -17,6 +17,7 @@ from motadata.core.models import (
     Message,
     ToolDefinition,
 )
+from motadata.core.prompts import TokenCounter, count_message, create_token_counter
 from motadata.core.protocols import Cache, CachePolicy
 from motadata.gateway._call import (
     Attribution,
@@ -34,9 +35,11 @@ from motadata.gateway._requests import (
     as_texts,
 )
 from motadata.gateway._routing import Routes
+from motadata.gateway._structured import Output, Structured, structured
 
 
 _CHUNKS_AHEAD = 16
+_COUNTED_HERE = 2_000
 _NOBODY = Attribution()
 _PLAIN = ChatOptions()
 
@@ -72,6 +75,7 @@ class LLMGateway:
         self._cache = cache
         self._timeout = timeout
         self._closed = False
+        self._counter: TokenCounter | None = None
 
     async def generate_async(
         self,
@@ -177,6 +181,92 @@ class LLMGateway:
             await asyncio.wait({producer})
             if not producer.cancelled():
                 producer.exception()
+
+    async def generate_structured(
+        self,
+        prompt: str | Sequence[Message],
+        output: type[Output],
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        most_attempts: int = 3,
+        timeout: float | None = None,
+        cache: CachePolicy = "use",
+        attribution: Attribution = _NOBODY,
+        tenant_id: str | None = None,
+    ) -> Structured[Output]:
+        """Return the model's answer as an object, asking again when it does not fit.
+
+            class Triage(BaseModel):
+                impact: Literal[1, 2, 3]
+                urgency: Literal[1, 2, 3]
+
+            triage = (await gateway.generate_structured(report, Triage, tenant_id="acme")).value
+
+        Args:
+            prompt: One turn of the user, or a conversation.
+            output: What the answer is to be, as a pydantic model.
+            model: `provider/model`; None means the gateway's default.
+            temperature: 0 to 2; None leaves it to the provider.
+            max_tokens: Most tokens of an answer; None leaves it to the provider.
+            most_attempts: How many answers may be asked for, the first one included.
+            timeout: Seconds for all attempts; None means the gateway's default.
+            cache: What to do with the response cache.
+            attribution: On whose behalf, for the bill and for evaluation.
+            tenant_id: None means the tenant of the scope.
+
+        Raises:
+            OutputFormatError: No answer fitted.
+            TenantRequiredError: No tenant is given and none is in scope.
+            ValidationError: The request cannot be right.
+            ConfigurationError: The model is unknown, or its provider has no key.
+            ProviderError: The provider failed, was cut off, or the time is over.
+            RateLimitError: The provider asks to wait.
+        """
+        seconds = self._timeout if timeout is None else timeout
+
+        async def ask(messages: Sequence[Message], schema: dict[str, object] | None) -> Completion:
+            return await self.generate_async(
+                messages,
+                model=model,
+                temperature=temperature,
+                max_tokens=max_tokens,
+                options=ChatOptions(output_schema=schema),
+                timeout=seconds,
+                cache=cache,
+                attribution=attribution,
+                tenant_id=tenant_id,
+            )
+
+        messages = as_messages(prompt)
+        return await structured(ask, messages, output, most_attempts=most_attempts, timeout=seconds)
+
+    async def count_tokens(
+        self, prompt: str | Sequence[Message], *, model: str | None = None
+    ) -> int:
+        """Return how many tokens a prompt has for a model.
+
+        Exact for OpenAI's models where their vocabularies are installed, an estimate within a few
+        percent for the others. Nothing is sent anywhere.
+
+        Args:
+            prompt: One turn of the user, or a conversation.
+            model: `provider/model`; None means the gateway's default.
+
+        Raises:
+            ConfigurationError: The model names no provider.
+        """
+        name = self._routes.full_name(model or self._default_model).partition("/")[2]
+        if self._counter is None:
+            self._counter = await create_token_counter()
+        counter = self._counter
+        messages = as_messages(prompt)
+        if sum(len(message.content) for message in messages) < _COUNTED_HERE:
+            return sum(count_message(message, counter, model=name) for message in messages)
+        return await asyncio.to_thread(
+            lambda: sum(count_message(message, counter, model=name) for message in messages)
+        )
 
     async def embed(
         self,

@@ -24,6 +24,7 @@ from motadata.core.models import (
 )
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatOptions, ChatRequest
+from motadata.gateway._schemas import response_format
 
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
@@ -114,8 +115,7 @@ def _options(options: ChatOptions) -> dict[str, object]:
     if options.seed is not None:
         arguments["seed"] = options.seed
     if options.output_schema is not None:
-        schema = {"name": "answer", "schema": dict(options.output_schema), "strict": True}
-        arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        arguments["response_format"] = response_format(options.output_schema)
     return arguments
 
 
