@@ -20,7 +20,7 @@ from motadata.api._problems import Problem, ProblemError, problem_of
 from motadata.api.key_format import authentication_failed
 from motadata.api.settings import ApiSettings
 from motadata.core.errors import SDKError
-from motadata.core.observability import Span, extract_trace, get_logger, span
+from motadata.core.observability import Span, extract_trace, get_logger, record_request, span
 from motadata.core.tenancy import tenant_scope
 
 
@@ -96,6 +96,13 @@ def _note(scope: Scope, watch: ResponseWatch, current: Span, *, seconds: float) 
     with _tenant_of(scope) as tenant_id:
         if tenant_id is not None:
             current.set_attribute("motadata.tenant_id", tenant_id)
+        record_request(
+            method=scope["method"],
+            route=route_of(scope),
+            status=watch.status or 0,
+            seconds=seconds,
+            tenant_id=tenant_id,
+        )
         _log.info(
             "request_served",
             method=scope["method"],
@@ -217,7 +224,7 @@ class Authentication:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
-        token = _bearer_token(scope)
+        token = bearer_token(scope)
         with tenant_scope(await self._authenticate(token)) as tenant_id:
             scope.setdefault("state", {})[_TENANT] = tenant_id
             await self._app(scope, receive, send)
@@ -247,7 +254,12 @@ def _too_slow(seconds: float) -> ProblemError:
     )
 
 
-def _bearer_token(scope: Scope) -> str:
+def bearer_token(scope: Scope) -> str:
+    """Return the bearer token of a request.
+
+    Raises:
+        AuthenticationError: There is none, or more than one.
+    """
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(values) != 1 or len(values[0]) > _MAX_AUTHORIZATION:
         raise authentication_failed()

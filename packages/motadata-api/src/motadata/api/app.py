@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from motadata.api._console import console_routes
 from motadata.api._documents import document_routes, upload_routes
 from motadata.api._health import health_routes
+from motadata.api._metrics import metrics_routes
 from motadata.api._middleware import (
     Authentication,
     Authenticator,
@@ -70,6 +71,8 @@ def create_app(
         },
     )
     app.include_router(health_routes(platform))
+    if limits.metrics_token is not None:
+        app.include_router(metrics_routes(limits.metrics_token))
     app.include_router(console_routes())
     if "knowledge_base" in platform.roles or "agent" in platform.roles:
         app.include_router(query_routes(platform))

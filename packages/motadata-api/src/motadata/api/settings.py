@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from motadata.core.settings import Settings
 
@@ -25,6 +25,8 @@ class ApiSettings(Settings, prefix="MOTADATA_API_"):
         max_uploads_per_tenant: Uploads of one tenant that run at once.
         request_timeout: Seconds for a whole request that is no upload.
         upload_timeout: Seconds for a whole upload, its body included.
+        metrics_token: Bearer token that opens `GET /metrics`, at least 16 characters; None leaves
+            the endpoint away. No tenant's key opens it, as it shows every tenant.
     """
 
     max_upload_bytes: _Positive = 200 * 1024 * 1024
@@ -35,3 +37,4 @@ class ApiSettings(Settings, prefix="MOTADATA_API_"):
     max_uploads_per_tenant: _Positive = 4
     request_timeout: _Seconds = 60.0
     upload_timeout: _Seconds = 600.0
+    metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
