@@ -20,8 +20,14 @@ LONGEST_FILE = 800
 LONGEST_FUNCTION = 60
 
 # The only modules that may spell a cache key or a subject out.
-KEY_BUILDERS = {"motadata/core/cache/_key.py", "motadata/core/messaging/_subject.py"}
-KEY_PREFIX = re.compile(r"^(cache:|sdk\.(agent|events|workflow)\.)")
+KEY_BUILDERS = {
+    "motadata/core/cache/_key.py",
+    "motadata/core/messaging/_subject.py",
+    "motadata/core/resilience/_key.py",
+}
+KEY_PREFIX = re.compile(
+    r"^(cache:|limit:|limit-total:|breaker:|retry-budget:|sdk\.(agent|events|workflow)\.)"
+)
 
 
 def main() -> int:

@@ -6,10 +6,31 @@ Each has an implementation in one process and one through Redis; callers cannot 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 
-class RateLimiter(Protocol):
+class Guard(Protocol):
+    """An async context manager: leaving it ends what it started and releases connections.
+
+    What is shared needs no server to begin with: each instance guards by itself until it answers.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Begin; connects to nothing yet."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End; calls that still wait are cancelled."""
+        ...
+
+
+class RateLimiter(Guard, Protocol):
     """Grants permission at a bounded rate: over any span, at most its burst and its refill.
 
     Every method takes `tenant_id`; None means the tenant of the scope.
@@ -45,7 +66,7 @@ class RateLimiter(Protocol):
         ...
 
 
-class Breakers(Protocol):
+class Breakers(Guard, Protocol):
     """Circuit breakers by tenant and dependency."""
 
     def guard(
@@ -63,7 +84,7 @@ class Breakers(Protocol):
         ...
 
 
-class RetryBudget(Protocol):
+class RetryBudget(Guard, Protocol):
     """Bounds the retries of all calls together to a part of the calls, and a small reserve."""
 
     def deposit(self, *, tenant_id: str | None = None) -> None:

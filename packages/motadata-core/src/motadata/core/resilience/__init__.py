@@ -18,10 +18,18 @@ from motadata.core.resilience._deadline import (
     remaining,
     time_limit,
 )
+from motadata.core.resilience._factories import (
+    create_breakers,
+    create_limiter,
+    create_retry_budget,
+)
 from motadata.core.resilience._limiter import FairLimiter, TenantLimiter
 from motadata.core.resilience._reservation import Reservation, reserve
 from motadata.core.resilience._retry import RetryPolicy, retry
 from motadata.core.resilience._retry_budget import LocalRetryBudget
+from motadata.core.resilience._shared_breakers import SharedBreakers
+from motadata.core.resilience._shared_limiter import SharedLimiter
+from motadata.core.resilience._shared_retry_budget import SharedRetryBudget
 from motadata.core.resilience._token_bucket import TokenBucket
 
 
@@ -35,9 +43,15 @@ __all__ = [
     "LocalRetryBudget",
     "Reservation",
     "RetryPolicy",
+    "SharedBreakers",
+    "SharedLimiter",
+    "SharedRetryBudget",
     "TenantLimiter",
     "TokenBucket",
     "check_deadline",
+    "create_breakers",
+    "create_limiter",
+    "create_retry_budget",
     "deadline_scope",
     "remaining",
     "reserve",

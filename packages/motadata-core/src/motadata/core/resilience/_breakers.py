@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import Self
 
 from motadata.core.clock import SYSTEM_CLOCK, Clock
 from motadata.core.errors import CircuitOpenError, SDKError
@@ -63,6 +64,18 @@ class CircuitBreakers:
     ) -> AbstractAsyncContextManager[None]:
         """See `Breakers.guard`."""
         return _Guard(self.breaker(dependency, tenant_id=tenant_id), dependency, self._is_failure)
+
+    async def __aenter__(self) -> Self:
+        """Nothing to open."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing to close."""
 
 
 class _Guard:

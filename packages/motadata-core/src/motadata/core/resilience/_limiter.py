@@ -197,7 +197,7 @@ class FairLimiter:
 
     def _judge(self, queue: FairQueue[_Waiter]) -> bool:
         """Refuse who came before the source said what there is, and is too late; False: ask it."""
-        if self._bucket.estimate(0.0) is None:
+        if self._bucket.estimate(math.inf) is None:
             return False
         self._unjudged = False
         now = time.monotonic()

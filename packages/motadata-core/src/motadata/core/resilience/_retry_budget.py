@@ -7,9 +7,15 @@ Without one, retries multiply the load at the very moment when the dependency ca
 from __future__ import annotations
 
 from collections import OrderedDict
+from types import TracebackType
+from typing import Final, Self
 
 from motadata.core.resilience._checks import check_positive
 from motadata.core.tenancy import TenantId, resolve_tenant
+
+
+ONE_RETRY: Final = 1.0 - 1e-9
+"""What one retry takes; ten deposits of a tenth may be a rounding short of one."""
 
 
 class LocalRetryBudget:
@@ -60,12 +66,32 @@ class LocalRetryBudget:
 
     def take(self, tenant: TenantId) -> bool:
         """Take one retry of the tenant's out, without waiting."""
-        tokens = self._tokens(tenant)
-        if tokens < 1.0 or self._total < 1.0:
+        if self._tokens(tenant) < ONE_RETRY or not self.total_allows:
             return False
-        self._put(tenant, tokens - 1.0)
-        self._total -= 1.0
+        self.spend(tenant)
         return True
+
+    @property
+    def total_allows(self) -> bool:
+        """Whether all tenants together have a retry left."""
+        return self._total >= ONE_RETRY
+
+    def spend(self, tenant: TenantId) -> None:
+        """Count a retry of the tenant's that takes place."""
+        self._put(tenant, max(0.0, self._tokens(tenant) - ONE_RETRY))
+        self._total -= ONE_RETRY
+
+    async def __aenter__(self) -> Self:
+        """Nothing to open."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing to close."""
 
     def _tokens(self, tenant: TenantId) -> float:
         return self._tenants.get(tenant, self._reserve)

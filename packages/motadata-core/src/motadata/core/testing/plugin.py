@@ -16,6 +16,7 @@ pytest.register_assert_rewrite(
     "motadata.core.testing.gateway",
     "motadata.core.testing.knowledge_base",
     "motadata.core.testing.message_bus",
+    "motadata.core.testing.resilience",
 )
 
 from motadata.core.testing._database_fixtures import (  # noqa: E402 - the kits' rewriting comes first
