@@ -103,9 +103,9 @@ async def test_tenant_is_forgotten_when_the_transaction_ends(lone_connection: Po
     await lone_connection.execute_query("select 1", tenant_id="acme")
 
     assert lone_connection._work is not None
-    connection = await lone_connection._work.pools.common.acquire(timeout=5)
+    connection = await lone_connection._work.pools.common.acquire(tenant=None, timeout=5)
     left = await connection.fetchval("select current_setting('motadata.tenant_id', true)")
-    await lone_connection._work.pools.common.release(connection)
+    await lone_connection._work.pools.common.release(connection, timeout=5)
 
     assert left in {None, ""}
 

@@ -10,8 +10,27 @@ The tables themselves belong to the components. It needs the extra `postgres`.
 
 from __future__ import annotations
 
+from motadata.core.database._audit import Finding
 from motadata.core.database._database import PostgresDatabase, create_database
+from motadata.core.database._distribution import audit_distribution
 from motadata.core.database._migrations import AppliedMigration, apply_migrations
+from motadata.core.database._transaction import PostgresTransaction
+from motadata.core.database._vector_indexes import (
+    VectorIndexChange,
+    VectorIndexPlan,
+    maintain_vector_indexes,
+)
 
 
-__all__ = ["AppliedMigration", "PostgresDatabase", "apply_migrations", "create_database"]
+__all__ = [
+    "AppliedMigration",
+    "Finding",
+    "PostgresDatabase",
+    "PostgresTransaction",
+    "VectorIndexChange",
+    "VectorIndexPlan",
+    "apply_migrations",
+    "audit_distribution",
+    "create_database",
+    "maintain_vector_indexes",
+]

@@ -15,7 +15,13 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One hole in the isolation: of what kind of thing, which, and what is wrong with it."""
+    """What an audit found: about what kind of thing, which, and what is wrong with it.
+
+    Attributes:
+        kind: Such as `table` or `role`.
+        name: Which one.
+        finding: What is wrong with it, to be read after the name.
+    """
 
     kind: str
     name: str
@@ -27,7 +33,12 @@ class Finding:
 
 async def find_holes(connection: Connection, runtime_role: str) -> list[Finding]:
     """Return what would let `runtime_role` see or touch rows of another tenant."""
-    rows = await connection.fetch(_audit_sql(), runtime_role)
+    return await findings(connection, _audit_sql(), runtime_role)
+
+
+async def findings(connection: Connection, sql: str, argument: str) -> list[Finding]:
+    """Return the findings of an audit: rows of kind, name and finding."""
+    rows = await connection.fetch(sql, argument)
     return [Finding(*(str(row[name]) for name in ("kind", "name", "finding"))) for row in rows]
 
 

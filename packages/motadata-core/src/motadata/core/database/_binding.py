@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from motadata.core.database._driver import quote_literal
-from motadata.core.database._reading import BIND_STATEMENT, SEARCH_STATEMENT
+from motadata.core.database._reading import BIND_STATEMENT, CLEAN_BEFORE_READING, SEARCH_STATEMENT
 from motadata.core.database._wire import execution
 from motadata.core.protocols.database import Isolation
 from motadata.core.tenancy import TenantId
@@ -18,6 +19,8 @@ _LEVELS: Final[Mapping[Isolation, str]] = {
     "serializable": "begin isolation level serializable",
 }
 ISOLATION_LEVELS: Final = tuple(_LEVELS)
+
+_REMEMBERED: Final = 1024
 
 TENANT_CHANGED: Final = "motadata: another tenant"
 """What the failing check says; no statement of a user can end a transaction, so none says it."""
@@ -69,7 +72,15 @@ def read_binding(
         timeout: Seconds that the statement may take.
         neighbours: For a nearest-neighbour search, how many candidates an index keeps; else None.
     """
-    binding = execution(BIND_STATEMENT, (str(tenant), search_path, _milliseconds(timeout)))
+    return _read_binding(str(tenant), search_path, _milliseconds(timeout), neighbours)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read_binding(
+    tenant: str, search_path: str, milliseconds: str, neighbours: int | None
+) -> bytes:
+    binding = CLEAN_BEFORE_READING
+    binding += execution(BIND_STATEMENT, (tenant, search_path, milliseconds))
     if neighbours is not None:
         binding += execution(SEARCH_STATEMENT, (str(neighbours),))
     return binding

@@ -107,6 +107,10 @@ class Connection(Protocol):
         """Roll back and leave a clean session behind; see `_session`."""
         ...
 
+    def is_fit(self) -> bool:
+        """Tell once whether the next user may have it as it is; see `_session`."""
+        ...
+
     def is_in_transaction(self) -> bool:
         """Tell what the server said about it last."""
         ...

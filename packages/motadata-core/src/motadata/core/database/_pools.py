@@ -11,9 +11,10 @@ from typing import Final
 
 from motadata.core.database._driver import Connection, Pool, connection_failures, load_driver
 from motadata.core.database._failures import unreachable
+from motadata.core.database._lending import LendingPool
 from motadata.core.database._session import connection_class
 from motadata.core.database._types import prepare_connection
-from motadata.core.errors import ConfigurationError, DeadlineExceededError
+from motadata.core.errors import ConfigurationError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Health
 from motadata.core.tenancy import TenantId
@@ -43,19 +44,19 @@ class PoolOptions:
 
 @dataclass(slots=True)
 class _TenantPool:
-    pool: Pool
+    pool: LendingPool
     users: int = 0
 
 
 class Pools:
     """The pools of an open database; made by `open_pools`."""
 
-    def __init__(self, options: PoolOptions, common: Pool) -> None:
+    def __init__(self, options: PoolOptions, common: LendingPool) -> None:
         self.common = common
         self._options = options
         self._by_tenant: OrderedDict[TenantId, _TenantPool] = OrderedDict()
 
-    async def take(self, tenant: TenantId) -> Pool:
+    async def take(self, tenant: TenantId) -> LendingPool:
         """Return the pool that serves a tenant; `give_back` follows when its work is done.
 
         Raises:
@@ -64,7 +65,7 @@ class Pools:
         if not self._options.tenant_pools:
             return self.common
         own = self._by_tenant.get(tenant)
-        retired: list[Pool] = []
+        retired: list[LendingPool] = []
         if own is None:
             retired = self._make_room(tenant)
             own = _TenantPool(_make_pool(self._options, least=0))
@@ -72,9 +73,9 @@ class Pools:
         own.users += 1
         self._by_tenant.move_to_end(tenant)
         try:
-            await own.pool  # opens nothing before the first connection is asked for
+            await own.pool.open()  # opens nothing before the first connection is asked for
             for pool in retired:
-                await close_pool(pool, self._options.timeout)
+                await pool.close()
         except BaseException:
             self.give_back(tenant)
             raise
@@ -92,11 +93,11 @@ class Pools:
         Raises:
             ConnectionError: None was to be had in time, or the server is not reachable.
         """
-        connection = await acquire(self.common, None, timeout)
+        connection = await self.common.acquire(tenant=None, timeout=timeout)
         try:
             yield connection
         finally:
-            await release(self.common, connection, timeout)
+            await self.common.release(connection, timeout=timeout)
 
     async def health(self) -> Health:
         """Say within two seconds whether the server answers; a pool in full use is `degraded`."""
@@ -110,13 +111,13 @@ class Pools:
             return Health("down", detail=f"No answer within {_HEALTH_TIMEOUT:g} s.")
         except DatabaseConnectionError as error:
             is_busy = isinstance(error.__cause__, TimeoutError)
-            is_busy = is_busy and self.common.get_size() >= self._options.max_connections
+            is_busy = is_busy and self.common.size() >= self._options.max_connections
             return Health("degraded" if is_busy else "down", detail=str(error))
         except connection_failures() as error:
             return Health("down", detail=str(unreachable(error)))
         return Health("ok")
 
-    def _make_room(self, tenant: TenantId) -> list[Pool]:
+    def _make_room(self, tenant: TenantId) -> list[LendingPool]:
         """Take the pool out that has lain idle for longest, when there are as many as may be."""
         if len(self._by_tenant) < self._options.tenant_pools:
             return []
@@ -133,7 +134,7 @@ class Pools:
         """Wait for running work to end, then close; after the timeout, close regardless."""
         pools = [self.common, *(own.pool for own in self._by_tenant.values())]
         self._by_tenant.clear()
-        await asyncio.gather(*(close_pool(pool, self._options.timeout) for pool in pools))
+        await asyncio.gather(*(pool.close() for pool in pools))
 
     def terminate(self) -> None:
         """Drop all connections."""
@@ -152,7 +153,7 @@ async def open_pools(options: PoolOptions) -> Pools:
     try:
         pool = _make_pool(options, least=1)
         async with asyncio.timeout(options.timeout):
-            await pool
+            await pool.open()
     except ValueError:
         # Without its cause, which quotes the address and with it the password.
         message = "The database address is malformed."
@@ -164,53 +165,7 @@ async def open_pools(options: PoolOptions) -> Pools:
     return Pools(options, pool)
 
 
-async def close_pool(pool: Pool, timeout: float) -> None:
-    """Close a pool when its connections are back; after the timeout, or cancelled, regardless."""
-    try:
-        async with asyncio.timeout(timeout):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
-    except asyncio.CancelledError:
-        pool.terminate()
-        raise
-
-
-async def acquire(pool: Pool, tenant: TenantId | None, timeout: float) -> Connection:
-    """Take a connection out of a pool.
-
-    Raises:
-        DeadlineExceededError: No time is left for it.
-        ConnectionError: None was to be had in time, or the server is not reachable.
-    """
-    if timeout <= 0:
-        message = "No time is left for the database."
-        raise DeadlineExceededError(message, remedy="Allow more time.", tenant_id=tenant)
-    try:
-        return await pool.acquire(timeout=timeout)
-    except TimeoutError as error:
-        message = f"No database connection was to be had within {timeout:.3g} s."
-        raise DatabaseConnectionError(
-            message,
-            remedy="Raise max_connections, hold transactions for a shorter time, or look whether"
-            " the server answers.",
-            tenant_id=tenant,
-        ) from error
-    except connection_failures() as error:
-        raise unreachable(error, tenant_id=tenant) from error
-
-
-async def release(pool: Pool, connection: Connection, timeout: float) -> None:
-    """Give a connection back; the pool rolls back what did not commit, and cleans the session."""
-    try:
-        await pool.release(connection, timeout=timeout)
-    except connection_failures():
-        # The pool has dropped the connection. What the transaction came to is decided already, and
-        # an error of ours would hide the one that led here.
-        pass
-
-
-def _make_pool(options: PoolOptions, *, least: int) -> Pool:
+def _make_pool(options: PoolOptions, *, least: int) -> LendingPool:
     driver = load_driver()
     pool: Pool = driver.create_pool(
         options.dsn,
@@ -222,4 +177,4 @@ def _make_pool(options: PoolOptions, *, least: int) -> Pool:
         timeout=options.timeout,
         statement_cache_size=options.statement_cache_size,
     )
-    return pool
+    return LendingPool(pool, timeout=options.timeout)

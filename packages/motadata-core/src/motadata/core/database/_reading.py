@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Final
 
 from motadata.core.database._driver import Record
-from motadata.core.database._wire import execution
+from motadata.core.database._wire import execution, in_front_of
 
 
 # For what a read can leave behind, in front of the next read. A read-only transaction makes no
@@ -47,14 +47,18 @@ def reading_connection(driver: ModuleType) -> type:
     """Return the driver's connection with what this module adds."""
 
     class ReadingConnection(driver.Connection):  # type: ignore[misc, name-defined]  # it has no types
-        """A connection that reads for a tenant; `_is_clean` says that it left nothing behind."""
+        """A connection that reads for a tenant."""
 
-        __slots__ = ("_is_clean", "_prepared", "_was_read")
+        __slots__ = ("_in_front", "_prepared")
 
         async def prepare_reading(self) -> None:
             """Prepare the statements that bind a read; without prepared statements, none."""
             if not self._stmt_cache_enabled:
                 return
+            in_front = in_front_of(self._transport)
+            if in_front is None:
+                return
+            self._in_front = in_front
             scripts = {**_CLEANING, BIND_STATEMENT: _BINDING, SEARCH_STATEMENT: _SEARCH}
             # Kept, for the driver closes what nobody holds.
             self._prepared = [
@@ -78,12 +82,10 @@ def reading_connection(driver: ModuleType) -> type:
                 return None
             if protocol._is_cancelling():  # noqa: SLF001 - the driver has no other way to ask
                 return None
-            self._is_clean = False
-            self._was_read = True
             with self._stmt_exclusive_section:
-                # No await in between: the binding and the statement leave as one message, and the
-                # Sync that the driver sends after its statement ends the transaction of both.
-                self._transport.write(CLEAN_BEFORE_READING + binding)
+                # The binding and the statement leave as one message, and the Sync that the driver
+                # sends after its statement ends the transaction of both.
+                self._in_front.put(binding)
                 try:
                     rows: list[Record] = await protocol.bind_execute(
                         statement, args, "", 0, False, timeout
@@ -94,7 +96,8 @@ def reading_connection(driver: ModuleType) -> type:
                 except driver.InvalidCachedStatementError:
                     self._drop_global_statement_cache()
                     raise
-            self._is_clean = True
+                finally:
+                    self._in_front.clear()
             return rows
 
     return ReadingConnection

@@ -7,10 +7,11 @@ no round trip, and behind a pooler it reaches the server connection that did the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-from motadata.core.database._driver import load_driver
+from motadata.core.database._driver import Record, load_driver
 from motadata.core.database._reading import reading_connection
 
 
@@ -28,7 +29,19 @@ def connection_class() -> type:
     class TenantConnection(reading_connection(load_driver())):  # type: ignore[misc]  # it has no types
         """A connection that knows whether its session is clean."""
 
-        __slots__ = ()
+        __slots__ = ("_is_clean", "_was_read")
+
+        async def read_bound(
+            self, binding: bytes, sql: str, args: Sequence[object], *, timeout: float
+        ) -> list[Record] | None:
+            """Run a prepared statement for a tenant; what it left behind, the next user cleans."""
+            self._is_clean = False
+            self._was_read = True
+            rows: list[Record] | None = await super().read_bound(
+                binding, sql, args, timeout=timeout
+            )
+            self._is_clean = True
+            return rows
 
         async def open_transaction(self, script: str, *, timeout: float) -> None:
             """Open a transaction on a clean session: reads leave the cleaning to who comes next."""
@@ -44,6 +57,13 @@ def connection_class() -> type:
             """Roll back, then clean the session."""
             await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
             self._is_clean = True
+
+        def is_fit(self) -> bool:
+            """Tell once whether its session is clean and no transaction is open."""
+            if self.is_in_transaction() or not getattr(self, "_is_clean", False):
+                return False
+            self._is_clean = False
+            return True
 
         async def reset(self, *, timeout: float | None = None) -> None:
             """Make it fit for the next user; the pool calls this when a connection comes back."""

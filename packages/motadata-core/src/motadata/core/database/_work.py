@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from motadata.core.database._binding import ISOLATION_LEVELS, opening_script, read_binding
-from motadata.core.database._driver import Connection, Pool, connection_failures, driver_failures
+from motadata.core.database._driver import Connection, connection_failures, driver_failures
 from motadata.core.database._failures import is_outdated, translate
+from motadata.core.database._lending import LendingPool
 from motadata.core.database._limits import Limit
-from motadata.core.database._pools import Pools, acquire, release
+from motadata.core.database._pools import Pools
 from motadata.core.database._reads import Reads
 from motadata.core.database._search import search_settings
 from motadata.core.database._transaction import PostgresTransaction
@@ -73,7 +74,7 @@ class Work:
         """
         pool = await self.pools.take(limit.tenant)
         try:
-            connection = await acquire(pool, limit.tenant, limit.of_server())
+            connection = await pool.acquire(tenant=limit.tenant, timeout=limit.of_server())
             try:
                 binding = read_binding(
                     limit.tenant,
@@ -87,12 +88,12 @@ class Work:
                 await self._consider(error, limit, pool, sql)
                 return None
             finally:
-                await release(pool, connection, limit.seconds())
+                await pool.release(connection, timeout=limit.seconds())
         finally:
             self.pools.give_back(limit.tenant)
         return None if records is None else [dict(record.items()) for record in records]
 
-    async def _consider(self, error: Exception, limit: Limit, pool: Pool, sql: str) -> None:
+    async def _consider(self, error: Exception, limit: Limit, pool: LendingPool, sql: str) -> None:
         """Raise what a failed read means, unless another way may serve."""
         if getattr(error, "sqlstate", None) == _READ_ONLY:
             self._reads.writes(sql)
@@ -105,7 +106,7 @@ class Work:
         state = getattr(error, "sqlstate", None)
         if isinstance(failure, DatabaseConnectionError) or state == _UNKNOWN_STATEMENT:
             # Gone, or without its prepared statements: the others in the pool are as old.
-            await pool.expire_connections()
+            await pool.expire()
 
     @asynccontextmanager
     async def transaction(
@@ -131,17 +132,17 @@ class Work:
                 raise
             finally:
                 transaction.closed = True
-                await release(pool, connection, limit.seconds())
+                await pool.release(connection, timeout=limit.seconds())
         finally:
             self.pools.give_back(limit.tenant)
 
     async def _begin(
-        self, pool: Pool, limit: Limit, isolation: Isolation, settings: Mapping[str, str]
+        self, pool: LendingPool, limit: Limit, isolation: Isolation, settings: Mapping[str, str]
     ) -> Connection:
         """Return a connection with an open transaction that is bound to the tenant."""
         retries = _RETRIES
         while True:
-            connection = await acquire(pool, limit.tenant, limit.of_server())
+            connection = await pool.acquire(tenant=limit.tenant, timeout=limit.of_server())
             try:
                 script = opening_script(
                     limit.tenant,
@@ -153,16 +154,16 @@ class Work:
                 await connection.open_transaction(script, timeout=limit.seconds())
             except connection_failures() as error:
                 limit.drop_if_silent(connection, error)
-                await release(pool, connection, limit.seconds())
+                await pool.release(connection, timeout=limit.seconds())
                 failure = translate(error, tenant_id=limit.tenant)
                 if not retries or not isinstance(failure, DatabaseConnectionError):
                     raise failure from error
                 # The server went away while the connection lay idle. Nothing ran yet, so a fresh
                 # one may try; the others in the pool are as old and go too.
                 retries -= 1
-                await pool.expire_connections()
+                await pool.expire()
             except BaseException:
-                await release(pool, connection, limit.seconds())
+                await pool.release(connection, timeout=limit.seconds())
                 raise
             else:
                 return connection
