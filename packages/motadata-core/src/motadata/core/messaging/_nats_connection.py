@@ -26,7 +26,11 @@ _CLOSE_TIMEOUT: Final = 5.0
 
 
 class Connection:
-    """A connection that comes back by itself, for as long as it is open."""
+    """A connection that comes back by itself, for as long as it is open.
+
+    Attributes:
+        count: How often it has come back; what the server kept for the one before is gone.
+    """
 
     def __init__(
         self, urls: Sequence[str], credentials: NatsCredentials, *, connect_timeout: float
@@ -41,6 +45,7 @@ class Connection:
         self._wire: Wire | None = None
         self._opening = False
         self._is_up = asyncio.Event()
+        self.count = 0
 
     @property
     def client(self) -> Client:
@@ -157,6 +162,7 @@ class Connection:
         self._is_up.set()
 
     async def _on_reconnect(self) -> None:
+        self.count += 1
         _log.warning("reconnected", address=self.address)
         self._is_up.set()
 

@@ -166,10 +166,13 @@ class NatsFeed:
         loop = asyncio.get_running_loop()
         for order in self._orders:
             order.heard = loop.time()
+        connections = self._connection.count
         while True:
             await asyncio.sleep(_PAUSE)
+            is_new = connections != self._connection.count
+            connections = self._connection.count
             for order in self._orders:
-                if loop.time() - order.heard > _SILENCE:
+                if is_new or loop.time() - order.heard > _SILENCE:
                     # The order got lost with a connection or a leader.
                     order.ordered = 0
                     order.heard = loop.time()
