@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +15,6 @@ from motadata.core.embedded import EmbeddedNats
 from motadata.core.errors import (
     ConfigurationError,
     MessagingError,
-    MissingExtraError,
     OverloadError,
 )
 from motadata.core.identifiers import new_id
@@ -343,33 +340,6 @@ async def test_error_about_an_address_shows_no_password():
     assert "hunter2" not in str(refused.value)
 
 
-async def test_wrong_token_is_refused_at_once(embedded_nats: EmbeddedNats):
-    with pytest.raises(MessagingError, match="refuses the credentials") as caught:
-        async with create_message_bus(embedded_nats.url):
-            pass
-    assert not caught.value.retryable
-
-
-def test_credentials_that_do_not_go_together_are_refused():
-    from pydantic import SecretStr
-
-    secret = SecretStr("hunter2")
-    for wrong in (
-        NatsCredentials(token=secret, nkey_seed=secret),
-        NatsCredentials(user="a"),
-        NatsCredentials(password=secret),
-    ):
-        with pytest.raises(ConfigurationError) as caught:
-            wrong.options()
-        assert "hunter2" not in f"{caught.value}{wrong}"
-
-
-def test_keys_without_the_signing_package_name_the_extra(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("motadata.core.messaging._nats_credentials.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="nats"):
-        NatsCredentials(credentials_file=Path("a.creds")).options()
-
-
 async def test_fsync_is_refused_when_the_server_does_not_do_it(embedded_nats: EmbeddedNats):
     with pytest.raises(ConfigurationError, match="monitoring_urls"):
         async with open_on(embedded_nats, durability="fsync"):
@@ -420,87 +390,6 @@ async def test_consumer_hears_everything_after_a_silence_of_its_server(tmp_path:
         await server.start()
         await bus.submit_work("flow", 2, tenant_id="acme")
         assert await recorder.wait(2) == [1, 2]
-
-
-def _server_tls(directory: Path) -> tuple[Path, Path]:
-    import subprocess
-
-    key, certificate = directory / "key.pem", directory / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, certificate
-
-
-@asynccontextmanager
-async def plain_server(directory: Path, configuration: str):
-    """A server with a configuration of its own, as an administrator would run it."""
-    from motadata.core.embedded._nats_server import _find_binary
-
-    path = directory / "nats.conf"
-    path.write_text(
-        'listen: "127.0.0.1:-1"\n'
-        f"ports_file_dir: {json.dumps(str(directory))}\n"
-        f"jetstream {{ store_dir: {json.dumps(str(directory / 'data'))} }}\n" + configuration
-    )
-    process = await asyncio.create_subprocess_exec(
-        str(_find_binary()), "-c", str(path), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        ports = directory / f"nats-server_{process.pid}.ports"
-        await eventually(lambda: ports.exists() and bool(ports.read_text()))
-        yield json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1]
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def test_tls_with_a_trusted_certificate_works_and_without_is_refused(tmp_path: Path):
-    key, certificate = _server_tls(tmp_path)
-    tls = f"tls {{ cert_file: {json.dumps(str(certificate))}, key_file: {json.dumps(str(key))} }}"
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    async with plain_server(tmp_path, tls) as port:
-        url = f"tls://127.0.0.1:{port}"
-        async with create_message_bus(url, credentials=NatsCredentials(tls=trusting)) as bus:
-            await bus.publish_event("ticket.opened", 1, tenant_id="acme")
-        with pytest.raises(MessagingError):
-            async with create_message_bus(url, connect_timeout=1):
-                pass
-
-
-async def test_user_and_password_work_and_the_wrong_one_is_refused(tmp_path: Path):
-    from pydantic import SecretStr
-
-    configuration = 'authorization { user: "sdk", password: "p4ss" }'
-    async with plain_server(tmp_path, configuration) as port:
-        url = f"nats://127.0.0.1:{port}"
-        right = NatsCredentials(user="sdk", password=SecretStr("p4ss"))
-        async with create_message_bus(url, credentials=right) as bus:
-            assert (await bus.health()).status == "ok"
-        wrong = NatsCredentials(user="sdk", password=SecretStr("other"))
-        with pytest.raises(MessagingError, match="refuses"):
-            async with create_message_bus(url, credentials=wrong):
-                pass
-
-
-async def test_nkey_and_credentials_file_sign_in(tmp_path: Path):
-    import nkeys
-    from pydantic import SecretStr
-
-    seed = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER)
-    public = nkeys.from_seed(seed).public_key.decode()
-    configuration = f"authorization {{ users: [ {{ nkey: {public} }} ] }}"
-    async with plain_server(tmp_path, configuration) as port:
-        right = NatsCredentials(nkey_seed=SecretStr(seed.decode()))
-        async with create_message_bus(f"nats://127.0.0.1:{port}", credentials=right) as bus:
-            assert (await bus.health()).status == "ok"
 
 
 async def test_forged_dead_letter_shows_as_the_tenants_own_and_breaks_nothing(
