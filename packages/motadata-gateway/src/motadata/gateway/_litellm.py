@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import SecretStr
 
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
+from motadata.core.observability import inject_trace
 from motadata.gateway import _wire
 from motadata.gateway._litellm_errors import mapped
 from motadata.gateway._litellm_module import cost_of, loaded
@@ -135,8 +136,12 @@ class LiteLLMProvider:
         return arguments
 
     def _access(self) -> dict[str, object]:
-        """Return key, address, and the word that nothing is tried twice."""
+        """Return key, address, the trace, and the word that nothing is tried twice."""
         access: dict[str, object] = {"num_retries": 0, "max_retries": _NEVER}
+        headers: dict[str, str] = {}
+        inject_trace(headers)
+        if headers:
+            access["extra_headers"] = headers
         if self._api_key is not None:
             access["api_key"] = self._api_key.get_secret_value()
         if self._base_url is not None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from motadata.core.errors import ProviderError
 from motadata.core.models import Completion, Embeddings
-from motadata.core.observability import get_logger, span
+from motadata.core.observability import get_logger, model_call, span
 from motadata.core.tenancy import resolve_tenant, tenant_scope
 from motadata.gateway._call import (
     Call,
     CallPart,
     ChatStep,
     EmbeddingStep,
+    Emit,
     Proceed,
     Request,
     Result,
@@ -64,7 +65,7 @@ async def traced_chat(
     call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
 ) -> Completion:
     """Time the call, and note what it used."""
-    with span("gateway.generate", kind="client", model=call.request.model) as current:
+    with span("gateway.generate", model=call.request.model) as current:
         answer = await proceed(call)
         usage = answer.usage
         current.set_attribute("cached", answer.cached)
@@ -88,9 +89,7 @@ async def traced_embedding(
 ) -> Embeddings:
     """Time the call, and note how many texts it embedded."""
     request = call.request
-    with span(
-        "gateway.embed", kind="client", model=request.model, texts=len(request.texts)
-    ) as current:
+    with span("gateway.embed", model=request.model, texts=len(request.texts)) as current:
         result = await proceed(call)
         current.set_attribute("input_tokens", result.usage.input_tokens)
         return result
@@ -118,33 +117,15 @@ async def completed_by_provider(
     """Ask the provider, for the whole answer or part by part."""
     call.notes.attempts += 1
     call.notes.provider, call.notes.model = call.provider.name, call.request.model
-    if call.emit is None:
-        whole = await call.provider.complete(call.request)
-        call.notes.spent = whole.usage
-        return whole
-    answer = Completion("", call.request.model, "unknown")
-    pieces: list[str] = []
-    async with aclosing(call.provider.stream(call.request)) as chunks:  # type: ignore[type-var]  # async generators all
-        while True:
-            try:
-                async with asyncio.timeout(call.timeout):
-                    chunk = await anext(chunks, None)
-            except TimeoutError as error:
-                raise _too_late(call.request.model, call.timeout) from error
-            if chunk is None:
-                call.notes.spent = answer.usage
-                return replace(answer, text="".join(pieces))
-            pieces.append(chunk.text)
-            if chunk.finish_reason is not None:
-                answer = replace(
-                    answer,
-                    finish_reason=chunk.finish_reason,
-                    tool_calls=chunk.tool_calls,
-                    usage=chunk.usage or answer.usage,
-                )
-            if chunk.finish_reason is not None:
-                chunk = replace(chunk, model=call.request.model, call_id=call.notes.call_id)
-            await call.emit(chunk)
+    model, provider = call.request.model, call.provider.name
+    with model_call("chat", model=model, provider=provider) as timed:
+        if call.emit is None:
+            answer = await call.provider.complete(call.request)
+        else:
+            answer = await _streamed(call, call.emit)
+        call.notes.spent = answer.usage
+        timed.used(answer.usage, finish_reason=answer.finish_reason)
+    return answer
 
 
 async def embedded_by_provider(
@@ -153,8 +134,11 @@ async def embedded_by_provider(
     """Ask the provider, and bring its vectors to unit length."""
     call.notes.attempts += 1
     call.notes.provider, call.notes.model = call.provider.name, call.request.model
-    result = await call.provider.embed(call.request)
-    call.notes.spent = result.usage
+    model, provider = call.request.model, call.provider.name
+    with model_call("embeddings", model=model, provider=provider) as timed:
+        result = await call.provider.embed(call.request)
+        call.notes.spent = result.usage
+        timed.used(result.usage)
     if len(result.vectors) != len(call.request.texts):
         message = (
             f"The model {call.request.model!r} returned {len(result.vectors)} vectors "
@@ -233,6 +217,31 @@ def _chat(*parts: CallPart | None) -> tuple[ChatStep, ...]:
 
 def _embedding(*parts: CallPart | None) -> tuple[EmbeddingStep, ...]:
     return tuple(part.embedding for part in parts if part is not None)
+
+
+async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
+    """Pass the parts of an answer on, and return the whole."""
+    answer = Completion("", call.request.model, "unknown")
+    pieces: list[str] = []
+    async with aclosing(call.provider.stream(call.request)) as chunks:  # type: ignore[type-var]  # async generators all
+        while True:
+            try:
+                async with asyncio.timeout(call.timeout):
+                    chunk = await anext(chunks, None)
+            except TimeoutError as error:
+                raise _too_late(call.request.model, call.timeout) from error
+            if chunk is None:
+                return replace(answer, text="".join(pieces))
+            pieces.append(chunk.text)
+            if chunk.finish_reason is not None:
+                answer = replace(
+                    answer,
+                    finish_reason=chunk.finish_reason,
+                    tool_calls=chunk.tool_calls,
+                    usage=chunk.usage or answer.usage,
+                )
+                chunk = replace(chunk, model=call.request.model, call_id=call.notes.call_id)
+            await emit(chunk)
 
 
 async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:

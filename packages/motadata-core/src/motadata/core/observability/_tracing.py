@@ -90,7 +90,7 @@ class Span:
         tenant = self._tenant or current_tenant()
         if tenant is not None:
             shown[TENANT_ATTRIBUTE] = tenant
-        return _tracer.start_span(self._name, kind=_KINDS[self._kind], attributes=shown)
+        return _tracer.start_span(clean_text(self._name), kind=_KINDS[self._kind], attributes=shown)
 
     def __exit__(
         self,
