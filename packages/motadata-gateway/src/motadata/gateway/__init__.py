@@ -25,6 +25,7 @@ from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
 from motadata.gateway._provider import Provider
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatOptions, ChatRequest, EmbeddingRequest
+from motadata.gateway._semantic_cache import SemanticCache, SemanticPolicy
 from motadata.gateway._steps import Governance
 from motadata.gateway._structured import Structured
 from motadata.gateway._version import __version__
@@ -50,6 +51,8 @@ __all__ = [
     "LLMGateway",
     "Proceed",
     "Provider",
+    "SemanticCache",
+    "SemanticPolicy",
     "Structured",
     "Verdict",
     "__version__",

@@ -42,11 +42,10 @@ async def cached_completion(
         if found is not None:
             call.notes.cached = "exact"
             call.notes.saved_usd = found.usage.cost_usd
-            answer = replace(found, cached=True, usage=_NOTHING_USED)
-            await _emit(call, answer)
-            return answer
+            return await replayed(call, replace(found, cached=True, usage=_NOTHING_USED))
     answer = await proceed(call)
-    if answer.finish_reason in _KEEPABLE:
+    # What was shared is kept by the one who paid; what came from a cache is kept there.
+    if answer.finish_reason in _KEEPABLE and not (answer.shared or answer.cached):
         await _set(call.cache, {key: answer}, COMPLETIONS)
     return answer
 
@@ -72,20 +71,21 @@ async def cached_vectors(
     return Embeddings(tuple(known[text] for text in texts), call.request.model, usage)
 
 
-async def _emit(call: Call[ChatRequest], answer: Completion) -> None:
-    if call.emit is None:
-        return
-    if answer.text:
-        await call.emit(CompletionChunk(answer.text))
-    last = CompletionChunk(
-        "",
-        answer.finish_reason,
-        answer.tool_calls,
-        answer.usage,
-        model=answer.model,
-        call_id=call.notes.call_id,
-    )
-    await call.emit(last)
+async def replayed(call: Call[ChatRequest], answer: Completion) -> Completion:
+    """Return a known answer; to a caller that streams, it is said in one piece."""
+    if call.emit is not None:
+        if answer.text:
+            await call.emit(CompletionChunk(answer.text))
+        last = CompletionChunk(
+            "",
+            answer.finish_reason,
+            answer.tool_calls,
+            answer.usage,
+            model=answer.model,
+            call_id=call.notes.call_id,
+        )
+        await call.emit(last)
+    return answer
 
 
 async def _get(cache: Cache, key: str) -> Completion | None:

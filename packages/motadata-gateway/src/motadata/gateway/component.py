@@ -61,4 +61,9 @@ async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
         yield gateway
 
 
-COMPONENT: Final = ComponentSpec(name="gateway", open=open_gateway, uses=("cache",))
+COMPONENT: Final = ComponentSpec(
+    name="gateway",
+    open=open_gateway,
+    uses=("cache",),
+    migrations="motadata.gateway.migrations",
+)

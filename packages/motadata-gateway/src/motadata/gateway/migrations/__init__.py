@@ -1,0 +1,1 @@
+"""The gateway's tables; `motadata.core.database.apply_migrations` runs these files."""
