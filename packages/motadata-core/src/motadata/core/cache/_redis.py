@@ -86,7 +86,7 @@ class RedisCache(CheckedCache):
             spelled = None
         if spelled is None:
             spelled = engine.spell(cache_key(tenant, namespace, key))
-        return engine.value(await engine.ask(spelled))
+        return engine.value(await engine.ask(spelled), spelled)
 
     def statistics(self) -> RedisCacheStatistics:
         """Return what this instance asked of the server since it was made."""

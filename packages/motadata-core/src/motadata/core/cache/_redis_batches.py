@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from motadata.core.cache._key import RedisNames
-from motadata.core.cache._redis_calls import Call, Reply, ServerUnavailableError
+from motadata.core.cache._redis_calls import Call, ServerUnavailableError, flags_of
 from motadata.core.cache._redis_reading import Found, Reading
 from motadata.core.cache._redis_scripts import WRITE
 from motadata.core.cache._redis_server import RedisServer
@@ -174,11 +174,15 @@ class Batches:
             answers = [error] * len(calls)
         for (_, part), answer in zip(parts, answers, strict=True):
             futures = [future for _, future in part]
-            if isinstance(answer, ServerUnavailableError):
-                self._refuse(futures, answer)
-            else:
-                for future, flag in zip(futures, _flags(answer), strict=True):
-                    _give(future, flag)
+            try:
+                if isinstance(answer, ServerUnavailableError):
+                    raise answer
+                flags = flags_of(answer, len(futures))
+            except ServerUnavailableError as error:
+                self._refuse(futures, error)
+                continue
+            for future, flag in zip(futures, flags, strict=True):
+                _give(future, flag)
 
     def _call(self, names: RedisNames, entries: list[Entry]) -> Call:
         arguments: list[str | bytes | int] = [
@@ -235,8 +239,3 @@ def _split(writes: list[_Write]) -> list[list[_Write]]:
             size = len(write[0].data)
         parts[-1].append(write)
     return parts
-
-
-def _flags(answer: Reply) -> list[bool]:
-    assert isinstance(answer, list)
-    return [flag == 1 for flag in answer]

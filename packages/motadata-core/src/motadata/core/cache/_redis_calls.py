@@ -18,6 +18,26 @@ class ServerUnavailableError(CacheError):
     default_retryable = True
 
 
+class DamagedAnswerError(ServerUnavailableError):
+    """The server's answer does not fit what was asked."""
+
+    def __init__(self) -> None:
+        """Say so; what it answered may be a value, so it is not told."""
+        message = "The cache's server gave an answer that does not fit the question."
+        super().__init__(message, remedy="Use TLS to the server where this happens often.")
+
+
+def flags_of(reply: Reply, count: int) -> list[bool]:
+    """Return a script's answer of one 0 or 1 for each of what it was given.
+
+    Raises:
+        DamagedAnswerError: It is none.
+    """
+    if not isinstance(reply, list) or len(reply) != count:
+        raise DamagedAnswerError
+    return [flag == 1 for flag in reply]
+
+
 Word = str | bytes | int
 """A part of a command."""
 

@@ -20,7 +20,12 @@ from motadata.core.cache._redis_lease import Leases
 from motadata.core.cache._redis_options import RedisOptions
 from motadata.core.cache._redis_reading import Found
 from motadata.core.cache._redis_server import RedisServer
-from motadata.core.cache._redis_values import decode_value, encode_value
+from motadata.core.cache._redis_values import (
+    DamagedValueError,
+    decode_value,
+    encode_value,
+    place_mark,
+)
 from motadata.core.errors import CodecError
 from motadata.core.models import Health
 from motadata.core.resilience import remaining, time_limit
@@ -31,8 +36,8 @@ _MOST_SPELLED: Final = 8_192
 
 Answer = TypeVar("Answer")
 
-Spelled = tuple[RedisNames, str]
-"""The names of a key's namespace, and its digest."""
+Spelled = tuple[RedisNames, str, int]
+"""The names of a key's namespace, the key's digest, and the mark of its place."""
 
 
 @dataclass(slots=True)
@@ -85,13 +90,17 @@ class RedisEngine:
 
     async def find(self, place: CacheKey) -> tuple[object, Found] | None:
         """Return a live value, and as what it was found."""
-        return self._read(await self.ask(self.spell(place)))
+        spelled = self.spell(place)
+        return self._read(await self.ask(spelled), spelled)
 
     async def get_many(self, places: Sequence[CacheKey]) -> Mapping[CacheKey, object]:
         """Return the live values of those places that have one."""
-        futures = {place: self._batches.read(*self.spell(place)) for place in places}
+        spelled = {place: self.spell(place) for place in places}
+        futures = {place: self._batches.read(*spelled[place][:2]) for place in places}
         await self._wait_for_all(futures.values())
-        found = {place: self._read(future.result()) for place, future in futures.items()}
+        found = {
+            place: self._read(future.result(), spelled[place]) for place, future in futures.items()
+        }
         return {place: value[0] for place, value in found.items() if value is not None}
 
     async def set(self, place: CacheKey, value: object, terms: Terms) -> None:
@@ -157,25 +166,28 @@ class RedisEngine:
         if spelled is None:
             if len(self.spelled) >= _MOST_SPELLED:
                 self.spelled.clear()
-            spelled = redis_names(place.tenant, place.namespace), digest(place.key)
-            self.spelled[place] = spelled
+            names, key_digest = redis_names(place.tenant, place.namespace), digest(place.key)
+            spelled = self.spelled[place] = (names, key_digest, place_mark(names, key_digest))
         return spelled
 
     def ask(self, spelled: Spelled) -> Awaitable[Found | None]:
         """Ask for what the server holds, with the other reads of this turn of the loop."""
-        return self._wait(self._batches.read(*spelled))
+        return self._wait(self._batches.read(spelled[0], spelled[1]))
 
-    def value(self, found: Found | None) -> object | None:
+    def value(self, found: Found | None, spelled: Spelled) -> object | None:
         """Decode and count what was found."""
-        read = self._read(found)
+        read = self._read(found, spelled)
         return None if read is None else read[0]
 
-    def _read(self, found: Found | None) -> tuple[object, Found] | None:
+    def _read(self, found: Found | None, spelled: Spelled) -> tuple[object, Found] | None:
         if found is not None:
             try:
-                value = decode_value(found.data)
+                value = decode_value(found.data, spelled[2])
+            except DamagedValueError:
+                self.counters.unreadable += 1
+                self.server.distrust_connections()
             except CodecError:
-                # Written by a newer version, or damaged on its way.
+                # Written by a newer version.
                 self.counters.unreadable += 1
             else:
                 self.counters.hits += 1
@@ -193,7 +205,8 @@ class RedisEngine:
         if value is None:
             return None
         marks = tuple((digest(tag), "") for tag in terms.tags)
-        return Entry(digest(place.key), place.key, self._life(terms), encode_value(value), marks)
+        _, key_digest, mark = self.spell(place)
+        return Entry(key_digest, place.key, self._life(terms), encode_value(value, mark), marks)
 
     async def _store(self, entries: Mapping[CacheKey, Entry | None]) -> None:
         """Store what has an entry, and forget what has none; all of one namespace."""
@@ -210,18 +223,19 @@ class RedisEngine:
             await self._forgetting.keys(names, absent)
 
     async def _compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
-        names = redis_names(place.tenant, place.namespace)
+        names, _, mark = self.spell(place)
         lease = await self.leases.acquire(names, place.key, self._life(terms), terms.tags)
         if isinstance(lease, bytes):
             try:
-                return decode_value(lease)
+                return decode_value(lease, mark)
             except CodecError:
                 return await compute()
         value = await self.leases.hold(lease, compute)
         if value is None:
             return None
         try:
-            stored = await self._wait(self._batches.write(names, lease.entry(encode_value(value))))
+            entry = lease.entry(encode_value(value, mark))
+            stored = await self._wait(self._batches.write(names, entry))
         except ServerUnavailableError:
             # The caller asked for the value and gets it; the next one computes it again.
             return value

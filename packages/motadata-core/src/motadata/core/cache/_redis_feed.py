@@ -49,7 +49,11 @@ class ChangeFeed:
         Raises:
             TimeoutError: It is not.
         """
-        message = await self._listener.get_message(timeout=1.0)
+        try:
+            message = await self._listener.get_message(timeout=1.0)
+        except (ValueError, TypeError, LookupError) as error:
+            # A damaged announcement; the connection is of no use any more.
+            raise ConnectionResetError from error
         if message is None:
             if self._is_asked:
                 raise TimeoutError
@@ -60,7 +64,7 @@ class ChangeFeed:
         if message["type"] != "message":
             return []
         names = message["data"]
-        return None if names is None else [_text(name) for name in names]
+        return [_text(name) for name in names] if isinstance(names, list) else None
 
 
 def _text(name: object) -> str:

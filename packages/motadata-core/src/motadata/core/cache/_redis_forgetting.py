@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from motadata.core.cache._key import RedisNames, digest, redis_names, tag_key
-from motadata.core.cache._redis_calls import Call, Command
+from motadata.core.cache._redis_calls import Call, Command, DamagedAnswerError, flags_of
 from motadata.core.cache._redis_scripts import FORGET, INDEXED
 from motadata.core.cache._redis_server import RedisServer
 
@@ -35,8 +35,7 @@ class Forgetting:
             all_keys += [names.ledger_key, names.total_key]
             first = (names.head, names.lock_head, names.tail, self._quota)
             answer = await self._server.call(Call(FORGET, all_keys, [*first, *places]))
-            assert isinstance(answer, list)
-            gone += sum(flag == 1 for flag in answer)
+            gone += sum(flags_of(answer, len(places) // 2))
         return gone
 
     async def matching(self, names: RedisNames, matches: Callable[[str], object | None]) -> int:
@@ -71,12 +70,11 @@ class Forgetting:
                 Command(["ZSCAN", names.index_key, cursor, "COUNT", _SLICE])
             )
             match answer:
-                case [bytes(following), [*members]]:
+                case [bytes(following), [*members]] if following.isdigit():
                     # Members and their scores take turns.
                     found = [member.decode() for member in members[::2] if type(member) is bytes]
                 case _:
-                    message = "a server answers ZSCAN with a cursor and members"
-                    raise AssertionError(message)
+                    raise DamagedAnswerError
             chosen = [key for key in found if key[:1] != "\0" and matches(key) is not None]
             gone += await self.keys(names, chosen)
             cursor = int(following)

@@ -28,8 +28,9 @@ class Lanes:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._pack = _find_packer()
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[int, Connection]] = []
         self._is_closed = False
+        self._age = 0
 
     async def exchange(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Exception]:
         """Send commands at once and return their answers; what the server refused is among them.
@@ -40,8 +41,9 @@ class Lanes:
         Raises:
             RedisError, OSError: The server is away, or broke off.
         """
-        from redis.exceptions import ResponseError
+        from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
+        age = self._age
         connection = await self._open()
         try:
             packed = b"".join([self._pack(words) for words in commands])
@@ -52,25 +54,33 @@ class Lanes:
                     answers.append(cast("Reply", await connection.read_response()))
                 except ResponseError as refusal:
                     answers.append(refusal)
-        except BaseException:
+        except BaseException as error:
             await _give_up(connection)
+            # A damaged answer makes a parser fail in any way.
+            if isinstance(error, Exception) and not isinstance(error, RedisError | OSError):
+                message = "The answer could not be parsed."
+                raise InvalidResponse(message) from error
             raise
-        if self._is_closed:
+        if self._is_closed or age != self._age:
             await _give_up(connection)
         else:
-            self._idle.append(connection)
+            self._idle.append((age, connection))
         return answers
 
     async def close(self) -> None:
         """Close the connections; those in use, when their exchange is over."""
         self._is_closed = True
         while self._idle:
-            await _give_up(self._idle.pop())
+            await _give_up(self._idle.pop()[1])
+
+    def distrust(self) -> None:
+        """Use none of the present connections again: one of them may be an answer behind."""
+        self._age += 1
 
     async def _open(self) -> Connection:
         while self._idle:
-            connection = self._idle.pop()
-            if await _is_usable(connection):
+            age, connection = self._idle.pop()
+            if age == self._age and await _is_usable(connection):
                 return connection
             await _give_up(connection)
         # Without a limit of its own for each read: the exchange as a whole has one.

@@ -13,7 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from motadata.core.cache._key import RedisNames, tag_key
-from motadata.core.cache._redis_calls import Command, Reply, ServerUnavailableError
+from motadata.core.cache._redis_calls import (
+    Command,
+    DamagedAnswerError,
+    Reply,
+    ServerUnavailableError,
+)
 from motadata.core.cache._redis_server import RedisServer
 from motadata.core.cache._redis_values import has_tags, milliseconds_left, read_tags
 
@@ -83,7 +88,11 @@ class Reading:
             if isinstance(reply, ServerUnavailableError):
                 answers[names] = reply
                 continue
-            assert isinstance(reply, list)
+            asked_for = 2 if generation is None else 2 + len(digests)
+            if not isinstance(reply, list) or len(reply) != asked_for:
+                self._server.distrust_connections()
+                answers[names] = DamagedAnswerError()
+                continue
             current = _generation(reply)
             if current is None:
                 continue
@@ -143,7 +152,8 @@ class Reading:
         )
         words: dict[tuple[str, str], Reply | ServerUnavailableError] = {}
         for (tenant, part), reply in zip(parts, replies, strict=True):
-            each = reply if isinstance(reply, list) else [reply] * len(part)
+            fits = isinstance(reply, list) and len(reply) == len(part)
+            each = reply if isinstance(reply, list) and fits else [_failure(reply)] * len(part)
             words.update(zip(((tenant, tag) for tag in part), each, strict=True))
         for names, digest, tags in tagged:
             found = answers[names]
@@ -169,11 +179,15 @@ def _command(names: RedisNames, digests: Sequence[str], generation: str | None) 
     return Command(words)
 
 
+def _failure(reply: Reply | ServerUnavailableError) -> ServerUnavailableError:
+    return reply if isinstance(reply, ServerUnavailableError) else DamagedAnswerError()
+
+
 def _generation(reply: Sequence[Reply]) -> str | None:
     """Return the generation that the two words make; None when there is none, and no value."""
     match reply:
         case [bytes(tenant), bytes(space), *_]:
-            return (tenant + b"." + space).decode()
+            return (tenant + b"." + space).decode("ascii", "replace")
     return None
 
 

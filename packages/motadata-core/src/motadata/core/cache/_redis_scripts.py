@@ -138,7 +138,7 @@ while at <= #ARGV do
       if word == '' then word = word_of(head .. 'tag:' .. tag, fresh, longest) end
       tags[number] = tag .. word
     end
-    local value = string.char(1, count) .. string.format('%013.0f', time + life)
+    local value = string.char(2, count) .. string.format('%013.0f', time + life)
       .. table.concat(tags) .. ARGV[at + 4]
     redis.call('DEL', lock)
     account(key, nil, quota)

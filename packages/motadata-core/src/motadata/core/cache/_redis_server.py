@@ -7,6 +7,7 @@ call is not cancelled with the caller that waits for it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -46,6 +47,7 @@ class RedisServer:
         self._connecting = asyncio.Lock()
         self._client: Redis | RedisCluster | None = None
         self._lanes: Lanes | None = None
+        self._distrusted_at = 0.0
         self._running: set[asyncio.Task[Reply]] = set()
         _import_driver()
 
@@ -96,6 +98,16 @@ class RedisServer:
         """
         async with self._guarded() as client:
             await client.ping()
+
+    def distrust_connections(self) -> None:
+        """Open new connections, since an answer came that belongs to another question.
+
+        Once a second at most: a value that is damaged on the server comes again and again.
+        """
+        now = time.monotonic()
+        if self._lanes is not None and now - self._distrusted_at > 1.0:
+            self._distrusted_at = now
+            self._lanes.distrust()
 
     def partition(self, key: str) -> str:
         """Return the name of the server that holds a key, as far as it is known."""

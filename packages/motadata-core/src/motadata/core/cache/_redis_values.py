@@ -6,49 +6,72 @@
 | 1 | the number of tags |
 | 13 | when it ends, in milliseconds of the server's clock, in decimal digits |
 | 48 a tag | 32 digits of the tag's digest, 16 of the word that it bore when the value was made |
+| 4 | CRC-32 of the value's place and of the rest |
 | the rest | MessagePack |
+
+The checksum is made where the value is encoded and checked where it is decoded, so a bit that flips
+on any way, or an answer to somebody else's question, is a miss and never another value.
 """
 
 from __future__ import annotations
 
 from typing import Final
+from zlib import crc32
 
+from motadata.core.cache._key import RedisNames
 from motadata.core.codec import MessagePackCodec
 from motadata.core.errors import CacheError, CodecError
 
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ENDS: Final = slice(2, 15)
 _HEADER: Final = 15
 _TAG: Final = 48
 _DIGEST: Final = 32
+_CHECKSUM: Final = 4
 
 _CODEC: Final = MessagePackCodec()
 
 
-def encode_value(value: object) -> bytes:
-    """Return the encoded value, without its header.
+class DamagedValueError(CodecError):
+    """A value is not the one that was stored there."""
+
+
+def place_mark(names: RedisNames, digest: str) -> int:
+    """Return the checksum of a value's place, with which that of the value begins."""
+    return crc32(names.value_key("", digest).encode())
+
+
+def encode_value(value: object, mark: int) -> bytes:
+    """Return the encoded value with its checksum, without its header.
 
     Raises:
         CacheError: A part of it has no encoding, or it is too large or nested too deep.
     """
     try:
-        return _CODEC.encode(value)
+        encoded = _CODEC.encode(value)
     except CodecError as error:
         message = f"The value cannot be cached. {error}"
         raise CacheError(message) from None
+    return crc32(encoded, mark).to_bytes(_CHECKSUM, "big") + encoded
 
 
-def decode_value(data: bytes) -> object:
+def decode_value(data: bytes, mark: int) -> object:
     """Return a value.
 
     Raises:
+        DamagedValueError: It was not stored at this place, or not like this.
         CodecError: This version cannot read it.
     """
     if len(data) < _HEADER or data[0] != _VERSION:
         message = "The cached value has a form that is not known."
         raise CodecError(message, remedy="Update motadata-core on every instance.")
-    return _CODEC.decode(data[_HEADER + data[1] * _TAG :])
+    start = _HEADER + data[1] * _TAG
+    encoded = data[start + _CHECKSUM :]
+    if crc32(encoded, mark) != int.from_bytes(data[start : start + _CHECKSUM], "big"):
+        message = "The cached value was damaged on its way."
+        raise DamagedValueError(message, remedy="Use TLS to the server where this happens often.")
+    return _CODEC.decode(encoded)
 
 
 def has_tags(data: bytes) -> bool:

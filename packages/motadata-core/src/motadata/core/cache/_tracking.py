@@ -76,6 +76,9 @@ class Tracker:
                     changed = read_changed_key(name)
                     if changed is not None:
                         self._near.forget(changed)
+                    else:
+                        # None of ours, or damaged on its way: then it may have been any.
+                        self._near.flush()
 
     async def _watch(self, addresses: list[tuple[str, int]]) -> None:
         while not self._is_stopped and await self._server.primaries() == addresses:  # noqa: ASYNC110 - no event tells
