@@ -21,6 +21,7 @@ import pytest_asyncio
 from motadata.core.errors import InvalidIdentifierError, QueryError, TenantRequiredError
 from motadata.core.protocols import Database
 from motadata.core.tenancy import tenant_scope
+from motadata.core.testing._database_work import DatabaseWorkCases
 
 
 CONFORMANCE_MIGRATIONS: Final = "motadata.core.testing.database_migrations"
@@ -33,7 +34,7 @@ _INSERT_VECTOR: Final = (
 _IDS: Final = "select id from conformance_items order by id"
 
 
-class DatabaseConformance:
+class DatabaseConformance(DatabaseWorkCases):
     """What every implementation of `motadata.core.protocols.Database` must do."""
 
     @pytest.fixture
@@ -260,7 +261,12 @@ class DatabaseConformance:
         )
         every = await database.vector_search("conformance_items", [1, 0, 0], tenant_id="acme")
 
+        half = await database.vector_search(
+            "conformance_items", [1, 0, 0], limit=2, precision="half", tenant_id="acme"
+        )
+
         assert [row["id"] for row in limited] == ["0", "1"]
+        assert [row["id"] for row in half] == ["0", "1"]
         assert [row["id"] for row in filtered] == ["4"]
         assert len(every) == 5
 

@@ -12,6 +12,7 @@ import pytest
 pytest.register_assert_rewrite(
     "motadata.core.testing.cache",
     "motadata.core.testing.codec",
+    "motadata.core.testing._database_work",
     "motadata.core.testing.database",
     "motadata.core.testing.gateway",
     "motadata.core.testing.knowledge_base",
