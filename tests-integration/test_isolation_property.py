@@ -161,6 +161,8 @@ async def test_tenants_stay_apart_while_connections_break(
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
+# nats-py drops the streams of broken connections without closing them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(5))
 async def test_tenants_stay_apart_while_connections_break_for_long(
     database_dsns: DatabaseDsns,

@@ -25,6 +25,8 @@ from motadata.core.testing.isolation._site import (
 
 IDS: Final = ("a", "b", "'", "a:b", "%")
 TABLE: Final = "conformance_items"
+_REFUSED: Final = "42501"
+"""PostgreSQL's code for what a policy refuses."""
 
 _PUT: Final = (
     f"insert into {TABLE} (tenant_id, id, body, embedding)"  # noqa: S608 - a constant
@@ -141,15 +143,18 @@ class TableSite:
     async def _forge(self, tenant: str, operation: Operation) -> None:
         victim = choose(TENANTS, operation.other)
         if victim != tenant:
+            # No `on conflict`, which would let the policy of reading stand in for that of writing.
+            sql = f"insert into {TABLE} (tenant_id, id, body) values ($1, $2, $3)"  # noqa: S608
             key = choose(IDS, operation.key)
-            await self._must_fail(tenant, _PUT, victim, key, f"{tenant}~forged")
+            await self._must_fail(tenant, sql, victim, key, f"{tenant}~forged")
 
     async def _give_away(self, tenant: str, operation: Operation) -> None:
         victim = choose(TENANTS, operation.other)
         cells = self._shelves[tenant].values()
         has_rows = any(None not in cell.now and None not in cell.late for cell in cells)
         if victim != tenant and has_rows:
-            sql = f"update {TABLE} set tenant_id = $1, id = id || 'x'"  # noqa: S608 - a constant
+            # Reads no column, for the same reason.
+            sql = f"update {TABLE} set tenant_id = $1"  # noqa: S608 - a constant
             await self._must_fail(tenant, sql, victim)
 
     async def _abandon(self, tenant: str, operation: Operation) -> None:
@@ -191,7 +196,10 @@ class TableSite:
         """Run a statement that reaches into another tenant's rows."""
         try:
             await self._database.execute_query(sql, *args, tenant_id=tenant)
-        except QueryError:
+        except QueryError as error:
+            if not self._forgetful and _REFUSED not in str(error):
+                message = f"{self.name}: {tenant!r} learned from {args[0]!r}'s rows: {error}"
+                raise Leak(message) from error
             return
         except SDKError:
             if not self._forgetful:
