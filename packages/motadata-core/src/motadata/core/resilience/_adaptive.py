@@ -25,6 +25,10 @@ from motadata.core.tenancy import TenantId, resolve_tenant
 _SHARE: Final = 0.5
 """The part of the time left that may go by in the queue."""
 
+_CERTAIN: Final = 0.7
+"""Nobody is let into the queue whose place is expected later than this part of that: who is refused
+should hear so at once, and not when the wait turns out longer."""
+
 Place = asyncio.Future[None]
 
 
@@ -124,7 +128,7 @@ class AdaptiveLimit:
         left = remaining()
         patience = self._longest_wait if left is None else _SHARE * left
         ahead = self._queue.ahead(tenant, 1.0)
-        if ahead * self._latency > patience * self.limit:
+        if ahead * self._latency > _CERTAIN * patience * self.limit:
             raise self._refusal(tenant)
         if len(self._queue) >= self._waiting_limit:
             self._make_place(tenant)
