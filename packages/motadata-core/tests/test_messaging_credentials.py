@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
+import datetime as dt
 import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
@@ -22,6 +23,11 @@ from motadata.core.messaging import NatsCredentials, create_message_bus
 from motadata.core.testing.message_bus import Recorder, eventually
 
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
+    from cryptography.x509 import Certificate
+
+pytest.importorskip("cryptography")
 pytest.importorskip("nats")
 nkeys = pytest.importorskip("nkeys")
 
@@ -113,7 +119,7 @@ _STORAGE = ("mem_storage", "disk_storage", "streams", "consumer")
 
 
 def operator_setup(user: nkeys.KeyPair) -> tuple[str, str]:
-    """Return a server's configuration with an operator and an account, and a JWT of a user of it."""
+    """Return a configuration with an operator and an account, and the JWT of a user of it."""
     operator = key_pair(nkeys.PREFIX_BYTE_OPERATOR, 3)
     account, system = (key_pair(nkeys.PREFIX_BYTE_ACCOUNT, number) for number in (4, 5))
     unlimited = dict.fromkeys(_LIMITS, -1) | {"wildcards": True}
@@ -188,7 +194,7 @@ class Authority:
         certificate = self._sign(name, key.public_key(), is_authority=False)
         return path, self._write(f"{name}.pem", certificate)
 
-    def _sign(self, name: str, key, *, is_authority: bool):
+    def _sign(self, name: str, key: PublicKey, *, is_authority: bool) -> Certificate:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
         from cryptography.x509.oid import NameOID
@@ -196,15 +202,15 @@ class Authority:
         def called(text: str) -> x509.Name:
             return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         builder = (
             x509.CertificateBuilder()
             .subject_name(called(name))
             .issuer_name(called(self._name))
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
@@ -213,7 +219,7 @@ class Authority:
         )
         return builder.sign(self._key, hashes.SHA256())
 
-    def _write(self, file: str, certificate) -> Path:
+    def _write(self, file: str, certificate: Certificate) -> Path:
         from cryptography.hazmat.primitives import serialization
 
         path = self._directory / file

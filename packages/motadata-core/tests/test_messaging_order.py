@@ -45,9 +45,8 @@ async def main():
         await asyncio.sleep(0.004)
         note("end", message)
     async with create_message_bus(url, credentials=NatsCredentials(token=SecretStr(token))) as bus:
-        await bus.consume(
-            name, handle, event_types=[name], options=ConsumerOptions(ack_wait=0.8), tenant_id="acme"
-        )
+        options = ConsumerOptions(ack_wait=0.8)
+        await bus.consume(name, handle, event_types=[name], options=options, tenant_id="acme")
         print("consuming", flush=True)
         await asyncio.sleep(120)
 
