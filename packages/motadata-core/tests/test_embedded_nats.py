@@ -33,7 +33,7 @@ async def test_server_listens_on_loopback_alone_and_its_files_are_closed_to_othe
     async with EmbeddedNats(directory) as server:
         assert server.url.startswith("nats://127.0.0.1:")
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert stat.S_IMODE((directory / "nats.conf").stat().st_mode) == 0o600
+        assert stat.S_IMODE((directory / "server.conf").stat().st_mode) == 0o600
         assert server.token.get_secret_value() not in f"{server.url}{server.token}"
         assert server.pid is not None
         assert runs(server.pid)

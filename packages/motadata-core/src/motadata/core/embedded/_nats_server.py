@@ -1,44 +1,24 @@
-"""One nats-server process: its configuration, its start, its end."""
+"""One nats-server process: its configuration, and how it is known to be up."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import secrets
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from motadata.core.embedded._locks import FileLock
+from motadata.core.embedded._child import Child
 from motadata.core.errors import ConfigurationError, MissingExtraError
 
 
 MINIMUM_VERSION: Final = (2, 12, 3)
 """Older servers lost acknowledged messages after a crash (Jepsen, NATS 2.12.1, December 2025)."""
 
-_START_TIMEOUT: Final = 15.0
-_STOP_TIMEOUT: Final = 10.0
-_POLL: Final = 0.01
-_PDEATHSIG: Final = 1
-
-# Becomes the server after asking the kernel for its death with that of the process that started it.
-# SIGTERM, so that the server closes its files in order.
-_LAUNCHER: Final = """
-import os, signal, sys
-parent = int(sys.argv[1])
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
-if os.getppid() != parent:
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+_VERSION_TIMEOUT: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +55,19 @@ class NatsServer:
         self._token = token
         self._sync_always = sync_always
         self._cluster = cluster
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = FileLock(directory / "lock")
+        self._child = Child(directory, noun="NATS")
 
     @property
     def pid(self) -> int | None:
         """The server's process id, or None while it does not run."""
-        return self._process.pid if self.running and self._process else None
+        return self._child.pid
 
     @property
     def running(self) -> bool:
         """Whether the server runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._child.running
 
-    async def start(self, *, timeout: float = _START_TIMEOUT) -> None:
+    async def start(self) -> None:
         """Start the server and return when it accepts connections.
 
         Raises:
@@ -97,63 +76,26 @@ class NatsServer:
         """
         binary = await asyncio.to_thread(_find_binary)
         await _check_version(binary)
-        await asyncio.to_thread(self._prepare)
-        try:
-            await self._launch(binary, timeout)
-        except BaseException:
-            await self.kill()
-            raise
+        await self._child.start(
+            [str(binary), "-c", "server.conf"],
+            settings=self._configuration(),
+            accepts=self._accepts,
+        )
 
     async def stop(self) -> None:
         """End the server in order; by force when it takes longer than ten seconds."""
-        if self.running and self._process is not None:
-            self._process.terminate()
-            try:
-                await asyncio.to_thread(self._process.wait, _STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        await self._reap()
+        await self._child.stop()
+        await asyncio.to_thread(self._remove_port_files)
 
     async def kill(self) -> None:
         """End the server at once, as a crash would."""
-        if self.running and self._process is not None:
-            self._process.kill()
-        await self._reap()
-
-    async def _reap(self) -> None:
-        if self._process is not None:
-            process, self._process = self._process, None
-            await asyncio.to_thread(process.wait)
-            (self._directory / "pid").unlink(missing_ok=True)
-        self._lock.release()
-
-    async def _launch(self, binary: Path, timeout: float) -> None:
-        with (self._directory / "log").open("ab") as log:
-            # In this thread, for milliseconds: the kernel takes the thread that starts a process
-            # for its parent, and a worker's thread may end before us.
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - as said; the command is ours
-                [
-                    *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
-                    *(str(binary), "-c", str(self._directory / "nats.conf")),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        (self._directory / "pid").write_text(str(self._process.pid))
-        try:
-            async with asyncio.timeout(timeout):
-                while not await self._accepts():
-                    if not self.running:
-                        raise self._did_not_start()
-                    await asyncio.sleep(_POLL)
-        except TimeoutError:
-            raise self._did_not_start() from None
+        await self._child.kill()
+        await asyncio.to_thread(self._remove_port_files)
 
     async def _accepts(self) -> bool:
-        assert self._process is not None
         try:
-            text = (self._directory / f"nats-server_{self._process.pid}.ports").read_text()
+            # Its name holds the process, so that one of an earlier run is not taken for it.
+            text = (self._directory / f"nats-server_{self._child.pid}.ports").read_text()
             ports = json.loads(text)
             self.port = _port(ports["nats"][0])
             self.monitoring_port = _port(ports["monitoring"][0])
@@ -163,19 +105,9 @@ class NatsServer:
         writer.close()
         return True
 
-    def _prepare(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._directory.chmod(0o700)
-        if not self._lock.try_acquire(exclusive=True):
-            self._lock.release()
-            message = f"The directory {str(self._directory)!r} belongs to a running NATS server."
-            raise ConfigurationError(message, remedy="Use its address, or another directory.")
-        _end_orphan(self._directory)
+    def _remove_port_files(self) -> None:
         for ports in self._directory.glob("*.ports"):
             ports.unlink(missing_ok=True)
-        path = self._directory / "nats.conf"
-        path.touch(mode=0o600, exist_ok=True)
-        path.write_text(self._configuration())
 
     def _configuration(self) -> str:
         quoted = json.dumps
@@ -203,10 +135,6 @@ class NatsServer:
             ]
         return "\n".join([*lines, ""])
 
-    def _did_not_start(self) -> ConfigurationError:
-        message = f"The embedded NATS server in {str(self._directory)!r} did not start."
-        return ConfigurationError(message, remedy=f"Its reason is in {self._directory / 'log'}.")
-
 
 def make_token() -> str:
     """Return a fresh secret."""
@@ -233,7 +161,7 @@ async def _check_version(binary: Path) -> None:
         str(binary), "--version", stdout=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(_START_TIMEOUT):
+        async with asyncio.timeout(_VERSION_TIMEOUT):
             output, _ = await process.communicate()
     except BaseException:
         process.kill()
@@ -250,16 +178,3 @@ async def _check_version(binary: Path) -> None:
 
 def _port(address: str) -> int:
     return int(address.rsplit(":", 1)[1])
-
-
-def _end_orphan(directory: Path) -> None:
-    """End a server that outlived its parent, where the kernel does not do it."""
-    path = directory / "pid"
-    try:
-        pid = int(path.read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return
-    # The number may have passed on to a process that is none of ours.
-    if str(directory / "nats.conf").encode() in command:
-        os.kill(pid, signal.SIGTERM)
