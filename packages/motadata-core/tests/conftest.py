@@ -14,3 +14,5 @@ if find_spec("redis") is None:
     collect_ignore_glob += ["test_redis*.py", "test_embedded_redis*.py"]
 if find_spec("ormsgpack") is None or find_spec("msgspec") is None:
     collect_ignore_glob += ["test_codec_fast*.py"]
+if find_spec("google") is None or find_spec("google.protobuf") is None:
+    collect_ignore_glob += ["test_codec_protobuf*.py"]

@@ -16,7 +16,7 @@ from motadata.core.codec import JsonCodec, MessagePackCodec, get_codec
 from motadata.core.codec._json import _NESTING
 from motadata.core.codec._records import _RECORDS, _fields_of
 from motadata.core.errors import CodecError, ConfigurationError
-from motadata.core.models import Record, ToolCall, Usage
+from motadata.core.models import Record, ToolCall, ToolDefinition, Usage
 from motadata.core.testing.codec import CodecConformance
 
 
@@ -195,6 +195,20 @@ def test_depth_limit_counts_records_as_one_level(
         codec.encode([[Usage(1)]])
     with pytest.raises(CodecError):
         codec.decode(codec_type().encode([[Usage(1)]]))
+
+
+@pytest.mark.parametrize("codec_type", [JsonCodec, MessagePackCodec])
+def test_records_within_each_other_are_read_up_to_the_limit(
+    codec_type: type[JsonCodec | MessagePackCodec],
+) -> None:
+    codec = codec_type(max_depth=9)
+    value: object = ToolDefinition("t", "d", {"a": [Usage(cost_usd=Decimal(1))]})
+    for _ in range(5):
+        value = [value]
+
+    assert codec.decode(codec.encode(value)) == value
+    with pytest.raises(CodecError):
+        codec.encode([value])
 
 
 def test_limit_must_be_positive() -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # A record is three containers in its encoded form: {"$record": [name, {…}]}.
 _CONTAINERS_PER_LEVEL: Final = 3
+# And the deepest value may be a vector: {"$vector": [kind, text]}.
+_CONTAINERS_OF_A_SCALAR: Final = 2
 
 # Strings are swallowed whole, even one that is never closed, so that the scan is linear.
 _NESTING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -101,8 +103,9 @@ class JsonCodec(LimitedCodec):
         """
         data = self._checked(data)
         openings = data.count(b"[") + data.count(b"{")
-        if openings > self._max_depth * _CONTAINERS_PER_LEVEL:
-            self._check_nesting(data)
+        deepest = self._max_depth * _CONTAINERS_PER_LEVEL + _CONTAINERS_OF_A_SCALAR
+        if openings > deepest:
+            self._check_nesting(data, deepest)
         try:
             exact, tree = self._load_exactly(data)
             if exact and b'"$' not in data:
@@ -145,8 +148,7 @@ class JsonCodec(LimitedCodec):
         except (ValueError, RecursionError):
             return False, None
 
-    def _check_nesting(self, data: bytes) -> None:
-        limit = self._max_depth * _CONTAINERS_PER_LEVEL
+    def _check_nesting(self, data: bytes, limit: int) -> None:
         depth = 0
         for found in _NESTING.finditer(data):
             mark = data[found.start()]

@@ -38,18 +38,32 @@ class LimitedCodec:
         self._models = ModelSet(models)
 
     def _checked(self, data: object) -> bytes:
-        if type(data) is bytes and len(data) <= self._max_bytes:
-            return data
-        if not isinstance(data, bytes | bytearray | memoryview):
-            message = f"A value of type {type(data).__name__!r} cannot be decoded."
-            raise CodecError(message, remedy="Pass bytes.")
-        if memoryview(data).nbytes > self._max_bytes:
-            raise self._too_large(memoryview(data).nbytes)
-        return bytes(data)
+        return check_bytes(data, self._max_bytes)
 
     def _too_large(self, size: int) -> CodecError:
-        message = f"The encoded value has {size} bytes; at most {self._max_bytes} are allowed."
-        return CodecError(message, remedy="Split it, or raise max_bytes on both sides.")
+        return _too_large(size, self._max_bytes)
+
+
+def check_bytes(data: object, limit: int) -> bytes:
+    """Return `data` as bytes, unless there are too many of them.
+
+    Raises:
+        CodecError: It is neither bytes nor a view of them, or larger than `limit`.
+    """
+    if type(data) is bytes and len(data) <= limit:
+        return data
+    if not isinstance(data, bytes | bytearray | memoryview):
+        message = f"A value of type {type(data).__name__!r} cannot be decoded."
+        raise CodecError(message, remedy="Pass bytes.")
+    size = memoryview(data).nbytes
+    if size > limit:
+        raise _too_large(size, limit)
+    return bytes(data)
+
+
+def _too_large(size: int, limit: int) -> CodecError:
+    message = f"The encoded value has {size} bytes; at most {limit} are allowed."
+    return CodecError(message, remedy="Split it, or raise max_bytes on both sides.")
 
 
 def half_a_pair() -> CodecError:

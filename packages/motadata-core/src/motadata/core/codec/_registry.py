@@ -8,6 +8,7 @@ from typing import Final
 
 from motadata.core.codec._json import JsonCodec
 from motadata.core.codec._message_pack import MessagePackCodec
+from motadata.core.codec._protobuf import ProtobufCodec
 from motadata.core.errors import CodecError
 from motadata.core.protocols import Codec
 
@@ -34,4 +35,5 @@ def _codec(media_type: str) -> Codec:
 _CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "application/json": JsonCodec,
     "application/msgpack": MessagePackCodec,
+    "application/protobuf": ProtobufCodec,
 }

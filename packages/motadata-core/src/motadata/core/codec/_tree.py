@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
+_RECORD: Final = "$record"
+_MODEL: Final = "$model"
+_NAMED: Final = frozenset({_RECORD, _MODEL})
+_SCALAR_TAG: Final = re.compile(r"\$(?!\$|record\Z|model\Z)").match
 _UNCHANGED: Final = frozenset({str, bool, type(None)})
 
 
@@ -79,9 +84,9 @@ def _flatten_container(value: object, form: Form, depth: int) -> object:
     if isinstance(value, Record):
         name = record_name(value)
         fields = {field: value[field] for field in value.keys()}  # noqa: SIM118 - it has no iterator
-        return {"$record": [name, _flatten_items(fields, form, depth)]}
+        return {_RECORD: [name, _flatten_items(fields, form, depth)]}
     model = cast("BaseModel", value)
-    return {"$model": [type(value).__name__, _flatten_items(form.models.dump(model), form, depth)]}
+    return {_MODEL: [type(value).__name__, _flatten_items(form.models.dump(model), form, depth)]}
 
 
 def _flatten_items(items: dict[str, object], form: Form, depth: int) -> dict[str, object]:
@@ -127,6 +132,11 @@ def restore(tree: object, form: Form, depth: int) -> object:
         return number if math.isfinite(number) else refuse_number(number)
     if is_array(tree):
         return tree
+    if isinstance(tree, dict) and len(tree) == 1:
+        # A value of its own, not a container, so the depth does not matter.
+        tag, content = next(iter(tree.items()))
+        if isinstance(tag, str) and _SCALAR_TAG(tag):
+            return _restore_vector(content) if tag == "$vector" else read_scalar(tag, content)
     if depth == 0:
         message = "The data is nested too deep."
         raise CodecError(message, remedy="Flatten it, or raise max_depth.")
@@ -146,9 +156,9 @@ def _restore_dict(tree: dict[object, object], form: Form, depth: int) -> object:
     if len(tree) == 1:
         tag, content = next(iter(tree.items()))
         if isinstance(tag, str) and tag.startswith("$"):
-            if tag.startswith("$$"):
-                return {tag[1:]: restore(content, form, depth)}
-            return _restore_tagged(tag, content, form, depth)
+            if tag in _NAMED:
+                return _restore_named(tag, content, form, depth)
+            return {tag[1:]: restore(content, form, depth)}
     return _restore_items(tree, form, depth)
 
 
@@ -161,23 +171,22 @@ def _restore_items(tree: dict[object, object], form: Form, depth: int) -> dict[s
     }
 
 
-def _restore_tagged(tag: str, content: object, form: Form, depth: int) -> object:
-    match tag, content:
-        case "$record", [str(name), dict(fields)]:
-            return build_record(name, _restore_items(fields, form, depth))
-        case "$model", [str(name), dict(fields)]:
-            return form.models.build(name, _restore_items(fields, form, depth))
-        case "$vector", [str(kind), str(text)]:
-            try:
-                data = base64.b64decode(text, validate=True)
-            except (ValueError, binascii.Error):
-                message = "The content of $vector is malformed."
-                raise CodecError(message) from None
-            return unpack_vector(kind, data)
-        case (("$record" | "$model" | "$vector"), _):
-            message = f"The content of {tag} is malformed."
-            raise CodecError(message)
-    return read_scalar(tag, content)
+def _restore_named(tag: str, content: object, form: Form, depth: int) -> object:
+    match content:
+        case [str(name), dict(fields)]:
+            values = _restore_items(fields, form, depth)
+            return build_record(name, values) if tag == _RECORD else form.models.build(name, values)
+    message = f"The content of {tag} is malformed."
+    raise CodecError(message)
+
+
+def _restore_vector(content: object) -> object:
+    match content:
+        case [str(kind), str(text)]:
+            with suppress(ValueError):
+                return unpack_vector(kind, base64.b64decode(text, validate=True))
+    message = "The content of $vector is malformed."
+    raise CodecError(message)
 
 
 def _escape(tree: dict[str, object]) -> dict[str, object]:

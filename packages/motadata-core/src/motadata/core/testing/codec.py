@@ -255,7 +255,8 @@ class CodecConformance:
             codec.encode(Usage())
 
     def test_nesting_up_to_the_limit_is_exact_and_beyond_it_refused(self, codec: Codec) -> None:
-        assert codec.decode(codec.encode(_nested(64))) == _nested(64)
+        for inside in ("core", UUID(int=1), 2**70, _MOMENT, b"b", 0.5):
+            assert codec.decode(codec.encode(_nested(64, inside))) == _nested(64, inside)
         for depth in (2_000, 100_000):
             with pytest.raises(CodecError):
                 codec.encode(_nested(depth))
@@ -293,8 +294,8 @@ class CodecConformance:
         assert name
 
 
-def _nested(depth: int) -> object:
-    value: object = "core"
+def _nested(depth: int, inside: object = "core") -> object:
+    value = inside
     for _ in range(depth):
         value = [value]
     return value
