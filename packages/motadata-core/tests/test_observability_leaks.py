@@ -27,6 +27,9 @@ from motadata.core.tenancy import tenant_scope
 log = get_logger("leaks")
 counted = counter("test.leaks")
 
+# The first line imports structlog, which on a busy machine takes longer than examples may.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
 MARK = "hunter2hunter2"
 _keys = st.sampled_from(["sk-", "pk_", "rk-", "mtd.", "ghp_", "xoxb-"]).map(
     lambda kind: kind + MARK
@@ -99,6 +102,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
 
 
 class TestLogs:
+    @unhurried
     @given(values)
     def test_show_no_secret_of_a_known_form(self, value: object) -> None:
         stream = io.StringIO()
@@ -107,6 +111,7 @@ class TestLogs:
 
         assert MARK not in stream.getvalue()
 
+    @unhurried
     @given(telling_names)
     def test_show_nothing_that_is_named_like_a_secret_or_a_text(self, name: str) -> None:
         stream = io.StringIO()
@@ -115,6 +120,7 @@ class TestLogs:
 
         assert MARK not in stream.getvalue()
 
+    @unhurried
     @given(texts)
     def test_show_no_secret_that_stands_in_the_event_or_in_an_error(self, text: str) -> None:
         stream = io.StringIO()
@@ -125,7 +131,7 @@ class TestLogs:
         assert MARK not in stream.getvalue()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@unhurried
 @given(texts, telling_names)
 def test_spans_show_no_secret(spans: Callable[[], str], text: str, name: str) -> None:
     with span(text, {"note": text, name: MARK}, tenant_id="acme", detail=text) as current:
@@ -138,6 +144,7 @@ def test_spans_show_no_secret(spans: Callable[[], str], text: str, name: str) ->
     assert MARK not in shown
 
 
+@unhurried
 @given(texts, telling_names)
 def test_metrics_show_no_secret(text: str, name: str) -> None:
     bound = counted.bind({"note": text, name: MARK}, tenant_id="acme")

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motadata.core.errors import ConfigurationError, InvalidIdentifierError
@@ -199,6 +199,7 @@ class TestTenantLabels:
     def test_limit_of_none_names_nobody(self) -> None:
         assert TenantLabels(0).label("acme") == OTHER
 
+    @settings(deadline=None)
     @given(
         st.lists(st.integers(0, 60).map("t{}".format), max_size=600),
         st.integers(0, 8),

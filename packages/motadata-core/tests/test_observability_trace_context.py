@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motadata.core.observability import (
@@ -316,6 +316,7 @@ class TestMemberList:
         assert state.update("A", "2") is state
         assert state.update("a1", "2,b=3") is state
 
+    @settings(deadline=None)
     @given(st.lists(st.text(alphabet="abc@=*,. \tA\n\x00é", max_size=30), max_size=4))
     def test_whatever_is_read_is_written_so_that_it_reads_the_same(self, values: list[str]) -> None:
         state = MemberList.from_header(values)
@@ -324,6 +325,7 @@ class TestMemberList:
         assert state.to_header().isprintable()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["traceparent", "tracestate", "x"]), st.text())))
 def test_no_header_fails_the_request(headers: Headers) -> None:
     with extract_trace(headers):
