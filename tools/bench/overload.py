@@ -242,7 +242,8 @@ async def compare(seconds: float) -> None:
             refused = f"{late(got.refused, 0.5):.2f}/{late(got.refused):.1f}"
             print(
                 f"{name:24}{load:8g}x{got.goodput():11.0f}{got.goodput() / peak:9.2f}"
-                f"{got.attempts / got.calls:8.3f}{sent:7.2f}{late(got.good):9.0f}{refused:>20}  {got.errors}"
+                f"{got.attempts / got.calls:8.3f}{sent:7.2f}{late(got.good):9.0f}{refused:>20}"
+                f"  {got.errors}"
             )
             await client.close()
     print(f"deadline {DEADLINE * 1e3:.0f} ms, nominal capacity {CAPACITY:.0f}/s")
