@@ -124,6 +124,7 @@ async def part(servers: Servers, title: str, count: int, seed: int, *, disturbed
                 leak = str(error)
                 break
             done += size
+            await world.reset()
             seconds = time.monotonic() - started
             print(f"  {done:>9,}  {seconds:6.0f} s  {done / seconds:6.0f}/s", flush=True)
         for site in stores:

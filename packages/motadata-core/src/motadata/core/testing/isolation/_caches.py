@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Final, Self, TypeVar
 
@@ -12,9 +12,9 @@ from motadata.core.errors import SDKError
 from motadata.core.protocols import Cache
 from motadata.core.tenancy import current_tenant, tenant_scope
 from motadata.core.testing.isolation._operations import TENANTS, Operation, choose
+from motadata.core.testing.isolation._shelf import Place, Shelf
 from motadata.core.testing.isolation._site import (
     UNKNOWN,
-    Cell,
     Leak,
     Serials,
     Unknown,
@@ -34,9 +34,6 @@ KEYS: Final = (
 SPACES: Final = ("default", "a", "b", "A", "tag", "namespace")
 TAGS: Final = ("t", "*", "a:t", "k")
 PATTERNS: Final = ("*", "k*", "?", "*:*", "a*", "[ab]", "{*", "*k", "**", "generation", "b-*")
-
-Place = tuple[str, str]
-"""Namespace and key."""
 
 
 class CacheSite:
@@ -60,7 +57,7 @@ class CacheSite:
         self._forgetful = forgetful
         self._serials = Serials()
         self._tags: dict[int, str] = {}
-        self._shelves: defaultdict[str, defaultdict[Place, Cell]]
+        self._shelves: defaultdict[str, Shelf]
         self._clear()
         self._verbs = (
             self._set, self._set, self._set, self._get, self._get, self._get, self._get,
@@ -81,6 +78,7 @@ class CacheSite:
         Raises:
             Leak: It is not the tenant's own.
         """
+        self._shelves[tenant].tick()
         await choose(self._verbs, operation.verb)(tenant, operation)
 
     async def settle(self) -> None:
@@ -90,7 +88,7 @@ class CacheSite:
             Leak: One holds what is not the tenant's, or lost what nobody else may take.
         """
         for tenant, shelf in self._shelves.items():
-            for space, key in shelf:
+            for space, key in shelf.places():
                 try:
                     answer = await self._cache.get(key, namespace=space, tenant_id=tenant)
                 except SDKError:
@@ -169,17 +167,16 @@ class CacheSite:
             self._wrote(tenant, place, answer, answer)
 
     async def _delete(self, tenant: str, operation: Operation) -> None:
-        space, key = self._place(operation)
+        place = self._place(operation)
         answer = await self._attempt(
-            partial(self._cache.delete, key, namespace=space, tenant_id=tenant), operation
+            partial(self._cache.delete, place[1], namespace=place[0], tenant_id=tenant), operation
         )
-        cell = self._shelves[tenant][space, key]
-        if not self._forgetful and not cell.late and len(cell.now) == 1:
-            expected = None not in cell.now
-            if answer is not UNKNOWN and answer != expected:
-                message = f"{self.name}: {tenant!r} deleted {(space, key)!r}: {answer}."
-                raise Leak(message)
-        cell.wrote(None, answer)
+        content = self._shelves[tenant].content(place)
+        is_certain = not self._forgetful and content is not None and len(content) == 1
+        if is_certain and answer is not UNKNOWN and answer == (content == {None}):
+            message = f"{self.name}: {tenant!r} deleted {place!r}: {answer}."
+            raise Leak(message)
+        self._forgot(tenant, [place], answer)
 
     async def _pattern(self, tenant: str, operation: Operation) -> None:
         space, pattern = choose(SPACES, operation.space), choose(PATTERNS, operation.other)
@@ -188,26 +185,28 @@ class CacheSite:
             operation,
         )
         glob = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-        for cell in self._cells(tenant, lambda place: place[0] == space, glob):
-            cell.wrote(None, answer)
+        places = self._shelves[tenant].places(
+            lambda place: place[0] == space and glob.fullmatch(place[1]) is not None
+        )
+        self._forgot(tenant, places, answer)
 
     async def _tag(self, tenant: str, operation: Operation) -> None:
-        tag = choose(TAGS, operation.other)
+        tag, shelf = choose(TAGS, operation.other), self._shelves[tenant]
         answer = await self._attempt(
             partial(self._cache.invalidate_tag, tag, tenant_id=tenant), operation
         )
-        for cell in self._cells(tenant):
-            if any(self._tags.get(serial) == tag for serial in cell.now if serial is not None):
-                rest = {s for s in cell.now if s is not None and self._tags.get(s) != tag}
-                cell.wrote(None, answer)
-                cell.now |= rest
+        tagged = [
+            place
+            for place in shelf.places()
+            if shelf.holds(place, lambda serial: self._tags.get(serial) == tag)
+        ]
+        self._forgot(tenant, tagged, answer, but=lambda serial: self._tags.get(serial) != tag)
 
     async def _forget(self, tenant: str, operation: Operation) -> None:
         answer = await self._attempt(
             partial(self._cache.invalidate_tenant, tenant_id=tenant), operation
         )
-        for cell in self._cells(tenant):
-            cell.wrote(None, answer)
+        self._forgot(tenant, self._shelves[tenant].places(), answer)
 
     async def _intrude(self, tenant: str, operation: Operation) -> None:
         del tenant
@@ -219,7 +218,7 @@ class CacheSite:
         await intrude(call, operation)
 
     def _clear(self) -> None:
-        self._shelves = defaultdict(lambda: defaultdict(Cell))
+        self._shelves = defaultdict(Shelf)
 
     def _place(self, operation: Operation) -> Place:
         return choose(SPACES, operation.space), choose(KEYS, operation.key)
@@ -230,20 +229,24 @@ class CacheSite:
             self._tags[serial] = tag
         return {"owner": tenant, "place": "\n".join(place), "serial": serial}
 
-    def _cells(
-        self,
-        tenant: str,
-        holds: Callable[[Place], bool] = lambda _: True,
-        glob: re.Pattern[str] | None = None,
-    ) -> Iterator[Cell]:
-        for place, cell in self._shelves[tenant].items():
-            if holds(place) and (glob is None or glob.fullmatch(place[1])):
-                yield cell
-
     def _wrote(self, tenant: str, place: Place, value: dict[str, object], answer: object) -> None:
         serial = value["serial"]
         assert isinstance(serial, int)
-        self._shelves[tenant][place].wrote(serial, answer)
+        self._shelves[tenant].wrote(place, serial, answer)
+
+    def _forgot(
+        self,
+        tenant: str,
+        places: Iterable[Place],
+        answer: object,
+        *,
+        but: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        shelf = self._shelves[tenant]
+        for place in places:
+            shelf.forgot(place, answer, but=but)
+        if answer is UNKNOWN:
+            shelf.doubt()
 
     async def _attempt(
         self, call: Callable[[], Coroutine[object, object, Answer]], operation: Operation
@@ -267,9 +270,9 @@ class CacheSite:
         else:
             message = f"{self.name}: {tenant!r} read what nobody wrote at {place!r}."
             raise Leak(message)
-        if not self._forgetful and not self._shelves[tenant][place].allows(serial):
+        if not self._forgetful and not self._shelves[tenant].allows(place, serial):
             message = (
                 f"{self.name}: {tenant!r} found {serial} at {place!r} instead of"
-                f" {self._shelves[tenant][place]!r}."
+                f" {self._shelves[tenant].describe(place)}."
             )
             raise Leak(message)
