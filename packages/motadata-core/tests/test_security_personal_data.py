@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motadata.core.errors import CacheError
 from motadata.core.identifiers import new_id
 from motadata.core.observability import configure_observability, get_logger, hide_personal_data
 from motadata.core.observability._logging import output
+from motadata.core.observability._personal_data import _PERSONAL, _mark
 
 
 # Numbers that the schemes and banks publish as examples.
@@ -23,6 +24,17 @@ IBANS = [
     "NO9386011117947",
     "FR1420041010050500013M02606",
 ]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([*"4DE :.-@/aF1", "12", "::", "fe80", "41111", "10.0.", "a@b.cd", "é"]),
+        max_size=30,
+    ).map("".join)
+)
+def test_shortcut_passes_nothing_by_that_would_be_hidden(text: str) -> None:
+    assert hide_personal_data(text) == _PERSONAL.sub(_mark, text)
 
 
 @pytest.mark.parametrize("card", CARDS)

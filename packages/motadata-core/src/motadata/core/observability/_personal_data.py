@@ -30,7 +30,8 @@ _MARKS: Final = {
     "ip6": "[ip]",
     "card": "[card]",
 }
-_SUSPECT: Final = re.compile(r"[@0-9]")
+# Each of them has one of these; most texts that are logged have none.
+_SUSPECT: Final = re.compile(r"[@:]|[0-9][ .-]?[0-9]")
 _SEPARATORS: Final = re.compile(r"[ -]")
 _SHORTEST_CARD: Final = 13
 _IBANS_BY_LENGTH: Final = {
@@ -64,7 +65,6 @@ def hide_personal_data(text: str) -> str:
     Payment cards are recognised by their check digit (Luhn), IBANs by theirs (modulo 97) and their
     country's length. Loopback and unspecified addresses stay: they are nobody's.
     """
-    # Most texts that are logged hold neither.
     return _PERSONAL.sub(_mark, text) if _SUSPECT.search(text) else text
 
 
