@@ -180,12 +180,17 @@ class Side:
 
 
 async def offer(
-    call: Callable[[Outcome], Awaitable[None]], *, rate: float, seconds: float, tenant: str
+    call: Callable[[Outcome], Awaitable[None]],
+    *,
+    rate: float,
+    seconds: float,
+    tenant: str,
+    warm: float = 0.0,
 ) -> Outcome:
-    """Call at a rate, however the calls go, and return what became of them."""
-    outcome = Outcome(lasted=seconds)
+    """Call at a rate, however the calls go, and return what became of them after `warm` seconds."""
+    outcome, before = Outcome(lasted=seconds), Outcome()
 
-    async def one() -> None:
+    async def one(outcome: Outcome) -> None:
         began = time.perf_counter()
         try:
             await call(outcome)
@@ -197,12 +202,13 @@ async def offer(
     tasks: set[asyncio.Task[None]] = set()
     with tenant_scope(tenant):
         began = time.perf_counter()
-        due = began
-        while (now := time.perf_counter()) < began + seconds:
+        due = began + random.expovariate(rate)
+        while (now := time.perf_counter()) < began + warm + seconds:
             while due <= now:
+                counted = outcome if due >= began + warm else before
                 due += random.expovariate(rate)
-                outcome.calls += 1
-                task = asyncio.create_task(one())
+                counted.calls += 1
+                task = asyncio.create_task(one(counted))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await asyncio.sleep(min(0.005, max(0.0, due - time.perf_counter())))
@@ -268,9 +274,9 @@ async def neighbours(seconds: float, rounds: int) -> None:
                 await side.call(outcome)
 
             outcomes = await asyncio.gather(
-                offer(call, rate=quota * factor, seconds=seconds, tenant="loud"),
+                offer(call, rate=quota * factor, seconds=seconds, tenant="loud", warm=1),
                 *(
-                    offer(call, rate=quota / 2, seconds=seconds, tenant=f"quiet-{number}")
+                    offer(call, rate=quota / 2, seconds=seconds, tenant=f"quiet-{number}", warm=1)
                     for number in range(10)
                 ),
             )
