@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from motadata.core.database import _identifiers as identifiers
+from motadata.core.database._audit import search_path
 from motadata.core.database._driver import (
     Connection,
     connection_failures,
@@ -154,7 +155,7 @@ async def _connected(owner_dsn: str, timeout: float) -> AsyncIterator[Connection
             message = "The database lacks the extension 'vector'."
             raise ConfigurationError(message, remedy="Apply the migrations first.")
         await connection.fetchval(
-            "select set_config('search_path', $1, false)", f"motadata, {schema}, public"
+            "select set_config('search_path', $1, false)", search_path(schema)
         )
         await connection.fetchval("select pg_advisory_lock($1)", _LOCK_KEY)
         yield connection
@@ -212,7 +213,7 @@ async def _has_vectors(
         await connection.fetchval("select set_config('motadata.tenant_id', $1, true)", str(tenant))
         count = await connection.fetchval(
             f"select count(*) from (select from {table}"  # noqa: S608 - names are validated and quoted
-            f" where tenant_id = $1 and {column} is not null limit $2) as some",
+            f" where tenant_id = $1 and {column} is not null limit $2) as found",
             str(tenant),
             least,
         )
