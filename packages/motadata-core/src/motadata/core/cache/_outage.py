@@ -23,12 +23,14 @@ class Outage:
         tenants: Who is served from memory.
         probe: The tenant by whose keys its return is noticed.
         changes: What each tenant changed. Who changed more than 500 things changed everything.
+        is_returning: Whether the server answers again and is being told; changes go to it, too.
     """
 
     partition: str
     probe: str
     tenants: set[str] = field(default_factory=set)
     changes: dict[str, dict[Change, None]] = field(default_factory=dict)
+    is_returning: bool = False
 
     def note(self, tenant: str, change: Change | None) -> None:
         """Note that a tenant was served, and what it changed."""

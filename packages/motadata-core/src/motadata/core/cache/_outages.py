@@ -8,7 +8,7 @@ the changes, and only then is used again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from motadata.core.cache._key import CacheKey, redis_names
@@ -111,26 +111,32 @@ class Outages:
         await self._far.server.call(Command(["UNLINK", key]))
 
     async def _tell(self, outage: Outage) -> None:
-        """Tell the server what changed meanwhile; what changes while it is told, too."""
-        while outage.changes:
-            tenant, changes = next(iter(outage.changes.items()))
-            while changes:
-                # Taken out first: what is changed once more while it is told is told once more.
-                change, _ = changes.popitem()
-                try:
-                    await self._tell_one(tenant, change)
-                except BaseException:
-                    outage.note(tenant, change)
-                    raise
-            del outage.changes[tenant]
+        """Tell the server what changed meanwhile; what changes from now on is told by who does it.
 
-    async def _tell_one(self, tenant: str, change: Change) -> None:
-        match change:
-            case ("key", space, key):
-                await self._far.delete(CacheKey(tenant, space, key))
-            case ("pattern", space, pattern):
-                await self._far.invalidate_pattern(CacheKey(tenant, space, pattern))
-            case ("tag", _, tag):
-                await self._far.invalidate_tag(tenant, tag)
-            case _:
-                await self._far.invalidate_tenant(tenant)
+        Otherwise who changes faster than the server is told would keep it away for ever.
+        """
+        outage.is_returning = True
+        while outage.changes:
+            tenant, changes = outage.changes.popitem()
+            try:
+                await self._tell_all(tenant, changes)
+            except BaseException:
+                outage.is_returning = False
+                for change in changes:
+                    outage.note(tenant, change)
+                raise
+
+    async def _tell_all(self, tenant: str, changes: Iterable[Change]) -> None:
+        keys: dict[str, list[str]] = {}
+        for kind, space, what in changes:
+            match kind:
+                case "key":
+                    keys.setdefault(space, []).append(what)
+                case "pattern":
+                    await self._far.invalidate_pattern(CacheKey(tenant, space, what))
+                case "tag":
+                    await self._far.invalidate_tag(tenant, what)
+                case "tenant":
+                    await self._far.invalidate_tenant(tenant)
+        for space, some in keys.items():
+            await self._far.delete_many(tenant, space, some)

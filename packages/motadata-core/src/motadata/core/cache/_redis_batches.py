@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from asyncio import Future
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -72,6 +72,8 @@ class Batches:
 
     def __init__(self, server: RedisServer, *, quota: int, with_left: bool) -> None:
         self.failures = 0
+        # Told for which tenant the server failed, even if nobody waits for the answer any more.
+        self.on_failure: Callable[[str, ServerUnavailableError], object] | None = None
         self._server = server
         self._quota = quota
         self._reading = Reading(server, with_left=with_left)
@@ -172,14 +174,14 @@ class Batches:
             answers = await self._server.call_many(calls)
         except ServerUnavailableError as error:
             answers = [error] * len(calls)
-        for (_, part), answer in zip(parts, answers, strict=True):
+        for (names, part), answer in zip(parts, answers, strict=True):
             futures = [future for _, future in part]
             try:
                 if isinstance(answer, ServerUnavailableError):
                     raise answer
                 flags = flags_of(answer, len(futures))
             except ServerUnavailableError as error:
-                self._refuse(futures, error)
+                self._refuse(names, futures, error)
                 continue
             for future, flag in zip(futures, flags, strict=True):
                 _give(future, flag)
@@ -200,7 +202,9 @@ class Batches:
         for names, waiting in reads.items():
             answer = answers[names]
             if isinstance(answer, ServerUnavailableError):
-                self._refuse((future for all_ in waiting.values() for future in all_), answer)
+                self._refuse(
+                    names, (future for all_ in waiting.values() for future in all_), answer
+                )
                 continue
             for digest, futures in waiting.items():
                 found = answer.get(digest)
@@ -208,8 +212,15 @@ class Batches:
                     if not future.done():
                         future.set_result(found)
 
-    def _refuse(self, futures: Iterable[Future[Answer]], error: ServerUnavailableError) -> None:
+    def _refuse(
+        self,
+        names: RedisNames,
+        futures: Iterable[Future[Answer]],
+        error: ServerUnavailableError,
+    ) -> None:
         self.failures += 1
+        if self.on_failure is not None:
+            self.on_failure(names.tenant, error)
         for future in futures:
             if not future.done():
                 # One error each: whoever raises it adds its own traceback.

@@ -65,7 +65,7 @@ class RedisEngine:
         self.counters = Counters()
         self.leases = Leases(server, lease=options.lease)
         self._options = options
-        self._batches = Batches(server, quota=options.quota, with_left=with_left)
+        self.batches = Batches(server, quota=options.quota, with_left=with_left)
         self._forgetting = Forgetting(server, quota=options.quota)
         self._flights = Flights()
         # Spelling a key is a third of what a read costs, and the same ones are read again.
@@ -74,13 +74,13 @@ class RedisEngine:
     @property
     def failures(self) -> int:
         """How many calls the server did not answer."""
-        return self._batches.failures + self.leases.failures
+        return self.batches.failures + self.leases.failures
 
     async def close(self) -> None:
         """Wait for what is on its way, and disconnect."""
         self._flights.invalidate(lambda _: True)
         await self.leases.close()
-        await self._batches.close()
+        await self.batches.close()
         await self.server.close()
 
     async def get(self, place: CacheKey) -> object | None:
@@ -96,7 +96,7 @@ class RedisEngine:
     async def get_many(self, places: Sequence[CacheKey]) -> Mapping[CacheKey, object]:
         """Return the live values of those places that have one."""
         spelled = {place: self.spell(place) for place in places}
-        futures = {place: self._batches.read(*spelled[place][:2]) for place in places}
+        futures = {place: self.batches.read(*spelled[place][:2]) for place in places}
         await self._wait_for_all(futures.values())
         found = {
             place: self._read(future.result(), spelled[place]) for place, future in futures.items()
@@ -118,6 +118,12 @@ class RedisEngine:
         self._flights.invalidate_key(place)
         names = redis_names(place.tenant, place.namespace)
         return await self._forgetting.keys(names, [place.key]) == 1
+
+    async def delete_many(self, tenant: str, namespace: str, keys: Sequence[str]) -> None:
+        """Forget values of one namespace."""
+        for key in keys:
+            self._flights.invalidate_key(CacheKey(tenant, namespace, key))
+        await self._forgetting.keys(redis_names(tenant, namespace), keys)
 
     async def get_or_compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
         """Return the live value; when absent, compute and store it, once for all instances.
@@ -172,7 +178,7 @@ class RedisEngine:
 
     def ask(self, spelled: Spelled) -> Awaitable[Found | None]:
         """Ask for what the server holds, with the other reads of this turn of the loop."""
-        return self._wait(self._batches.read(spelled[0], spelled[1]))
+        return self._wait(self.batches.read(spelled[0], spelled[1]))
 
     def value(self, found: Found | None, spelled: Spelled) -> object | None:
         """Decode and count what was found."""
@@ -216,7 +222,7 @@ class RedisEngine:
         names = redis_names(first.tenant, first.namespace)
         present = [entry for entry in entries.values() if entry is not None]
         if present:
-            await self._wait_for_all(self._batches.write(names, entry) for entry in present)
+            await self._wait_for_all(self.batches.write(names, entry) for entry in present)
             self.counters.stored += len(present)
         absent = [place.key for place, entry in entries.items() if entry is None]
         if absent:
@@ -235,7 +241,7 @@ class RedisEngine:
             return None
         try:
             entry = lease.entry(encode_value(value, mark))
-            stored = await self._wait(self._batches.write(names, entry))
+            stored = await self._wait(self.batches.write(names, entry))
         except ServerUnavailableError:
             # The caller asked for the value and gets it; the next one computes it again.
             return value

@@ -118,6 +118,10 @@ async def _is_usable(connection: Connection) -> bool:
     # The driver has changed the name.
     name = "can_read" if hasattr(connection, "can_read") else "can_read_destructive"
     has_something = cast("Callable[[], Awaitable[bool]]", getattr(connection, name))
+    writer = getattr(connection, "_writer", None)
+    if writer is None or writer.is_closing():
+        # One that was reset has no end of file; the driver does not look for it.
+        return False
     try:
         return connection.is_connected and not await has_something()
     except (RedisError, OSError):

@@ -36,6 +36,8 @@ class TieredEngine:
         self.near = near
         self.standby = standby
         self.outages = Outages(far, standby.invalidate_tenant)
+        # Callers whose deadline is sooner than the server's timeout never see it fail.
+        far.batches.on_failure = self.outages.begin
         self._tracker = Tracker(far.server, near)
 
     def start(self) -> None:
@@ -191,7 +193,24 @@ class TieredEngine:
             except ServerUnavailableError as error:
                 # Whether it did it before it went is not known: it is told again.
                 outage = self.outages.begin(tenant, error)
+        elif outage.is_returning and changes:
+            return await self._through_both(tenant, remote, local, changes)
         self.outages.note(outage, tenant, changes)
+        return await local()
+
+    async def _through_both(
+        self,
+        tenant: str,
+        remote: Callable[[], Awaitable[Answer]],
+        local: Callable[[], Awaitable[Answer]],
+        changes: tuple[Change, ...],
+    ) -> Answer:
+        """Change what the server holds and what memory, which still answers reads."""
+        try:
+            await remote()
+        except ServerUnavailableError as error:
+            # It went again, and by now this may be another outage.
+            self.outages.note(self.outages.begin(tenant, error), tenant, changes)
         return await local()
 
 

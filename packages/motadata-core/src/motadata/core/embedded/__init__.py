@@ -13,7 +13,8 @@ from __future__ import annotations
 from motadata.core.embedded._credentials import ADMINISTRATOR, OWNER, RUNTIME
 from motadata.core.embedded._nats import EmbeddedNats, EmbeddedNatsCluster
 from motadata.core.embedded._postgres import EmbeddedPostgres
-from motadata.core.embedded._valkey import EmbeddedRedis, EmbeddedRedisCluster
+from motadata.core.embedded._valkey import EmbeddedRedis
+from motadata.core.embedded._valkey_cluster import EmbeddedRedisCluster
 
 
 __all__ = [
