@@ -8,26 +8,17 @@ Each rule names the file that breaks it and what to do. Exit status 1 when any i
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from key_rules import hand_built
 
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "packages"
 LONGEST_FILE = 800
 LONGEST_FUNCTION = 60
-
-# The only modules that may spell a cache key or a subject out.
-KEY_BUILDERS = {
-    "motadata/core/cache/_key.py",
-    "motadata/core/messaging/_subject.py",
-    "motadata/core/resilience/_key.py",
-}
-KEY_PREFIX = re.compile(
-    r"^(cache:|limit:|limit-total:|breaker:|retry-budget:|sdk\.(agent|events|workflow)\.)"
-)
 
 
 def main() -> int:
@@ -69,8 +60,7 @@ def rules(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{node.name} has {length} lines; split it"
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from private_import(module, node)
-        elif isinstance(node, ast.Constant | ast.JoinedStr) and module not in KEY_BUILDERS:
-            yield from hand_built_key(node)
+    yield from hand_built(module, tree)
 
 
 def private_import(module: str, node: ast.ImportFrom) -> Iterator[tuple[int, str]]:
@@ -85,15 +75,6 @@ def private_import(module: str, node: ast.ImportFrom) -> Iterator[tuple[int, str
         if private and names[:position] != own[:position]:
             yield node.lineno, f"imports {node.module}, private to {'.'.join(names[:position])}"
             return
-
-
-def hand_built_key(node: ast.Constant | ast.JoinedStr) -> Iterator[tuple[int, str]]:
-    """Complain about an f-string that spells a key or a subject."""
-    if not isinstance(node, ast.JoinedStr) or not node.values:
-        return
-    first = node.values[0]
-    if isinstance(first, ast.Constant) and KEY_PREFIX.match(str(first.value)):
-        yield node.lineno, "builds a key or subject by hand; use its one constructor"
 
 
 def _depth(path: Path) -> int:
