@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from motadata.core.errors import DeadlineExceededError
 from motadata.core.messaging._envelope import DEADLINE, KEY, STORED_ID, decode_payload
@@ -13,9 +12,6 @@ from motadata.core.observability import extract_trace, span
 from motadata.core.protocols import BusMessage, Handler
 from motadata.core.resilience import deadline_scope
 from motadata.core.tenancy import tenant_scope
-
-
-_TRACE: Final = ("traceparent", "tracestate")
 
 
 def read_message(incoming: Incoming, address: Address, *, deliveries: int = 1) -> BusMessage:
@@ -47,8 +43,12 @@ async def handle(
         Exception: Whatever the handler raises.
     """
     limit = _time_left(headers, timeout)
+    parent, state = headers.get("traceparent"), headers.get("tracestate")
+    carrier = {} if parent is None else {"traceparent": parent}
+    if state is not None:
+        carrier["tracestate"] = state
     with (
-        extract_trace([(name, headers[name]) for name in _TRACE if name in headers]),
+        extract_trace(carrier),
         tenant_scope(message.tenant_id),
         span("bus.handle", kind="consumer", message_kind=message.kind, destination=message.name),
     ):
