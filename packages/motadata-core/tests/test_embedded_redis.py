@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RefusedError
 
 from motadata.core.cache import create_redis_cache
 from motadata.core.embedded import EmbeddedRedis, EmbeddedRedisCluster, _valkey_server
 from motadata.core.errors import ConfigurationError, MissingExtraError
+
+
+_ONCE = Retry(NoBackoff(), 0)
 
 
 def runs(pid: int) -> bool:
@@ -49,10 +54,10 @@ async def test_server_answers_only_those_who_know_the_password(tmp_path: Path):
         assert len(password) >= 32
         assert password not in f"{server.url}{server!r}"
         assert password not in (tmp_path / "log").read_text()
-        async with Redis(port=server.port) as stranger:
+        async with Redis(port=server.port, retry=_ONCE) as stranger:
             with pytest.raises(AuthenticationError):
                 await stranger.get("key")
-        async with Redis(port=server.port, password="guessed") as liar:
+        async with Redis(port=server.port, password="guessed", retry=_ONCE) as liar:
             with pytest.raises((AuthenticationError, RefusedError)):
                 await liar.get("key")
         async with client(server) as raw:
@@ -68,7 +73,7 @@ async def test_two_servers_of_one_machine_share_neither_port_password_nor_values
 
             assert await theirs.get("key", tenant_id="acme") is None
         mixed = one.url.get_secret_value().replace(f":{one.port}", f":{other.port}")
-        async with Redis.from_url(mixed) as stranger:
+        async with Redis.from_url(mixed, retry=_ONCE) as stranger:
             with pytest.raises((AuthenticationError, RefusedError)):
                 await stranger.ping()
 
