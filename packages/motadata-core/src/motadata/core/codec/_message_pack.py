@@ -14,6 +14,7 @@ from motadata.core.codec._limits import (
     too_deep,
 )
 from motadata.core.codec._packing import (
+    EXTENSION_HEADERS,
     choose_packing,
     extension,
     pack_tree,
@@ -88,8 +89,9 @@ class MessagePackCodec(LimitedCodec):
             CodecError: `data` is malformed, larger or deeper than the limits.
             MissingExtraError: It holds a vector, and numpy is not installed.
         """
-        data = self._checked(data)
-        if (vector := read_lone_vector(data)) is not None:
+        if type(data) is not bytes or not 0 < len(data) <= self._max_bytes:
+            data = self._checked(data)
+        elif data[0] in EXTENSION_HEADERS and (vector := read_lone_vector(data)) is not None:
             return vector
         try:
             tree = self._unpack(data)

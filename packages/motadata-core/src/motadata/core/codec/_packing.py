@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from motadata.core.codec._vectors import Array
 
 # The headers of extensions that tell a length, and how many bytes tell it.
-_EXTENSIONS: Final = {0xC7: 1, 0xC8: 2, 0xC9: 4}
+EXTENSION_HEADERS: Final = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 
 # The sizes between which an extension tells its length in two bytes.
 _SHORT: Final = 0xFF
@@ -149,7 +149,7 @@ def read_lone_vector(data: bytes) -> object | None:
         CodecError: It is a vector with NaN, or of a length that it cannot have.
         MissingExtraError: numpy is not installed.
     """
-    width = _EXTENSIONS.get(data[0]) if data else None
+    width = EXTENSION_HEADERS.get(data[0]) if data else None
     if width is None or len(data) < width + 2:
         return None
     kind = EXTENSIONS.get(data[width + 1])

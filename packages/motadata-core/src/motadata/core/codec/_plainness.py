@@ -61,4 +61,6 @@ def is_deeper(value: object, depth: int) -> bool:
     if depth == 0:
         return True
     items = value.values() if isinstance(value, dict) else value
+    if _CONTAINERS.isdisjoint(map(type, items)):
+        return False
     return any(type(item) in _CONTAINERS and is_deeper(item, depth - 1) for item in items)

@@ -42,6 +42,13 @@ def record_name(record: Record) -> str:
     return name
 
 
+@cache
+def field_names(name: str) -> tuple[str, ...]:
+    """Return the fields of the record of that name, in their order of definition."""
+    kind = _RECORDS[name]
+    return tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # as below
+
+
 def build_record(name: str, values: Mapping[str, object]) -> Record:
     """Return the record of that name with those fields; fields with a default may be absent.
 

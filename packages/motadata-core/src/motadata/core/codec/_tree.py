@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from motadata.core.codec._models import ModelSet
-from motadata.core.codec._records import build_record, record_name
+from motadata.core.codec._records import build_record, field_names, record_name
 from motadata.core.codec._scalars import read_scalar, refuse_number, write_scalar
 from motadata.core.codec._vectors import is_array, pack_vector, unpack_vector
 from motadata.core.errors import CodecError
@@ -83,7 +83,7 @@ def _flatten_container(value: object, form: Form, depth: int) -> object:
         return [item if type(item) in _UNCHANGED else flatten(item, form, depth) for item in value]
     if isinstance(value, Record):
         name = record_name(value)
-        fields = {field: value[field] for field in value.keys()}  # noqa: SIM118 - it has no iterator
+        fields = {field: getattr(value, field) for field in field_names(name)}
         return {_RECORD: [name, _flatten_items(fields, form, depth)]}
     model = cast("BaseModel", value)
     return {_MODEL: [type(value).__name__, _flatten_items(form.models.dump(model), form, depth)]}

@@ -9,9 +9,13 @@ class Codec(Protocol):
     """Turns values into bytes and back.
 
     Round-trips exactly: None, bool, int of any size, finite float, str, bytes, list, dict with
-    string keys, datetime with time zone, date, UUID, Decimal, and the records of
-    `motadata.core.models`.
-    A tuple comes back as a list. NaN and infinities are refused, since formats disagree about them.
+    string keys, datetime with time zone or without, date, UUID, Decimal, vectors of numpy (one
+    axis, float32 or float64, finite), and the records of `motadata.core.models`. A codec that was
+    told of pydantic models round-trips them as well, and refuses one that would not come back.
+
+    A tuple comes back as a list, a bytearray as bytes, a time zone as its offset, an enumeration
+    that is a string or a number as that, and a vector cannot be written to. NaN and infinities are
+    refused, since formats disagree about them.
     """
 
     @property
