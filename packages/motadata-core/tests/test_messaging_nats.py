@@ -402,3 +402,18 @@ async def test_forged_dead_letter_shows_as_the_tenants_own_and_breaks_nothing(
     letters = await bus.dead_letters(name, tenant_id="acme")
     assert [letter.message.tenant_id for letter in letters] == ["acme", "acme"]
     assert [letter.message.payload for letter in letters] == [None, None]
+
+
+async def test_key_that_belongs_to_another_lane_is_refused(
+    bus: NatsMessageBus, embedded_nats: EmbeddedNats, name: str
+):
+    recorder = Recorder()
+    await bus.work(name, recorder, tenant_id="acme")
+    async with foreign_client(embedded_nats) as client:
+        for subject in (f"sdk.workflow.{name}.acme", f"sdk.workflow.{name}.=0.acme"):
+            # The key "a" of this tenant belongs to the lane 6.
+            forged = {**HEADERS, "motadata-key": "a"}
+            await client.jetstream().publish(subject, b"1", headers=forged)
+    await eventually(lambda: bus.statistics.dead_lettered == 2)
+    assert bus.statistics.refused == 2
+    assert recorder.payloads == []

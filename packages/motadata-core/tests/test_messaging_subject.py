@@ -120,3 +120,46 @@ def test_subject_of_another_form_is_refused(subject: str):
     with pytest.raises(MessagingError) as caught:
         subjects.parse_subject(subject)
     assert not caught.value.retryable
+
+
+lanes = st.integers(0, subjects.LANES - 1)
+
+
+@given(types, tenants, lanes)
+def test_subject_with_a_lane_parses_back(event_type: str, tenant: TenantId, lane: int):
+    event = subjects.in_lane(subjects.event_subject(event_type, tenant), lane)
+    assert subjects.parse_subject(event) == subjects.Address("event", event_type, tenant, lane=lane)
+    work = subjects.in_lane(subjects.work_subject("flow", tenant), lane)
+    assert subjects.parse_subject(work) == subjects.Address("work", "flow", tenant, lane=lane)
+
+
+@given(types, tenants, lanes, types, tenants, st.one_of(st.none(), lanes))
+def test_pattern_of_a_lane_fits_that_lane_of_its_own_events_only(
+    event_type: str,
+    tenant: TenantId,
+    lane: int,
+    other_type: str,
+    other: TenantId,
+    other_lane: int | None,
+):
+    subject = subjects.event_subject(other_type, other)
+    if other_lane is not None:
+        subject = subjects.in_lane(subject, other_lane)
+    for whose, mine in ((tenant, tenant == other), (None, True)):
+        pattern = subjects.in_lane(subjects.event_pattern(event_type, whose), lane)
+        assert matches(pattern, subject) == (
+            mine and (event_type, lane) == (other_type, other_lane)
+        )
+
+
+@pytest.mark.parametrize("lane", ["=8", "=", "=x", "=00", "==1"])
+def test_lane_that_is_none_makes_no_subject(lane: str):
+    for subject in (f"sdk.events.a.{lane}.acme", f"sdk.workflow.a.{lane}.acme"):
+        with pytest.raises(MessagingError):
+            subjects.parse_subject(subject)
+
+
+def test_lane_belongs_to_stored_messages_only():
+    for subject in ("sdk.agent.a.b.=1.acme", "sdk.dead_letters.a.=1.acme"):
+        with pytest.raises(MessagingError):
+            subjects.parse_subject(subject)

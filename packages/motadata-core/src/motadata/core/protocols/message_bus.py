@@ -5,6 +5,8 @@
 | agent message | `sdk.agent.<from>.<to>.<tenant>` | at most once, to who listens now |
 | event | `sdk.events.<type>.<tenant>` | at least once, to every named consumer |
 | work | `sdk.workflow.<id>.<tenant>` | at least once, to one worker, then gone |
+
+Events and work with a key have a lane before the tenant: `sdk.events.<type>.=<lane>.<tenant>`.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class BusMessage(Record):
         payload: What was sent.
         message_id: The sender's id of it; the same in every delivery. Empty for agent messages.
         sender: The agent that sent it; None for events and work.
-        key: Messages of one key and tenant are handled one after the other, oldest first.
+        key: Messages of one key and tenant are handled one after the other, oldest first, by all
+            processes of a consumer together.
         deliveries: How often it has been handed out, this time included.
     """
 

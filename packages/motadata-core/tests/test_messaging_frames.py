@@ -1,0 +1,150 @@
+"""Frames on NATS's wire: torn ones arrive whole, broken ones end the connection."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motadata.core.errors import MessagingError
+from motadata.core.messaging._frames import FrameReader, read_headers, write_frame
+from motadata.core.messaging._transport import Incoming
+
+
+class BrokenError(Exception):
+    """What the reader raises for bytes that are no protocol."""
+
+
+class Control:
+    """The driver's parser: remembers what it gets."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.resets = 0
+
+    async def parse(self, data: bytes = b"") -> None:
+        self.lines.append(data)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def reader_of(control: Control, received: list[Incoming]) -> FrameReader:
+    reader = FrameReader(control, broken=BrokenError)
+    reader.receivers[b"7"] = received.append
+    return reader
+
+
+def incoming_frame(subject: str, reply: str, headers: dict[str, str], data: bytes) -> bytes:
+    """Turn what a client writes into what the server sends to the subscription 7."""
+    frame = write_frame(subject, reply, headers, data)
+    verb, rest = frame.split(b" ", 1)
+    name = subject.encode() + b" "
+    return (b"HMSG " if verb == b"HPUB" else b"MSG ") + rest.replace(name, name + b"7 ", 1)
+
+
+TEXT = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=12
+)
+TOKEN = st.text("abcXYZ019_-.", min_size=1, max_size=20)
+MESSAGES = st.tuples(
+    TOKEN,
+    st.one_of(st.just(""), TOKEN),
+    st.dictionaries(st.text("abcXYZ-", min_size=1, max_size=8), TEXT, max_size=4),
+    st.binary(max_size=60),
+)
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=5), st.lists(st.integers(1, 40), min_size=1))
+async def test_messages_arrive_whole_however_the_stream_is_torn(
+    messages: list[tuple[str, str, dict[str, str], bytes]], sizes: list[int]
+):
+    control, received = Control(), list[Incoming]()
+    reader = reader_of(control, received)
+    stream = b"PING\r\n".join(incoming_frame(*message) for message in messages)
+    turn = position = 0
+    while position < len(stream):
+        size = sizes[turn % len(sizes)]
+        await reader.parse(stream[position : position + size])
+        position, turn = position + size, turn + 1
+    got = [(one.subject, one.reply, one.headers, one.data) for one in received]
+    assert got == messages
+    assert control.lines == [b"PING\r\n"] * (len(messages) - 1)
+
+
+@given(st.binary(max_size=200), st.integers(0, 199), st.integers(1, 255))
+async def test_bytes_that_were_changed_end_the_connection_or_pass_and_raise_nothing_else(
+    payload: bytes, position: int, change: int
+):
+    reader = reader_of(Control(), [])
+    stream = bytearray(incoming_frame("sdk.a", "_INBOX.x", {"k": "v"}, payload) * 2)
+    stream[position % len(stream)] ^= change
+    try:
+        await reader.parse(bytes(stream))
+    except BrokenError:
+        return
+
+
+@given(st.binary(max_size=300))
+async def test_any_bytes_are_read_or_end_the_connection(data: bytes):
+    try:
+        await reader_of(Control(), []).parse(data)
+    except BrokenError:
+        return
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"MSG a 7 x\r\n",
+        b"MSG a 7 -1\r\n",
+        b"MSG a 7 99999999999\r\n",
+        b"MSG a\r\n",
+        b"HMSG a 7 9 3\r\n",
+        b"HMSG a 7 b c d 1 2\r\n",
+        b"MSG a 7 3\r\nabcde\r\n",
+        b"-ERR 'Unknown Protocol Operation'\r\n",
+        b"x" * 1_100_000,
+    ],
+)
+async def test_line_that_cannot_be_ends_the_connection(line: bytes):
+    with pytest.raises(BrokenError):
+        await reader_of(Control(), []).parse(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"-ERR 'Authorization Violation'\r\n", b"-ERR 'Stale Connection'\r\n", b"INFO {}\r\n"],
+)
+async def test_what_the_driver_understands_goes_to_the_driver(line: bytes):
+    control = Control()
+    await reader_of(control, []).parse(line)
+    assert control.lines == [line]
+
+
+async def test_message_of_an_unknown_subscription_goes_to_the_driver():
+    control, received = Control(), list[Incoming]()
+    await reader_of(control, received).parse(b"MSG a 8 2\r\nhi\r\nMSG a 7 2\r\nyo\r\n")
+    assert control.lines == [b"MSG a 8 2\r\nhi\r\n"]
+    assert [one.data for one in received] == [b"yo"]
+
+
+async def test_reader_that_is_reset_forgets_half_a_message():
+    control, received = Control(), list[Incoming]()
+    reader = reader_of(control, received)
+    await reader.parse(b"MSG a 7 20\r\nhalf")
+    reader.reset()
+    await reader.parse(b"MSG a 7 2\r\nhi\r\n")
+    assert [one.data for one in received] == [b"hi"]
+    assert control.resets == 1
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\rb"])
+def test_header_with_a_line_break_is_refused(value: str):
+    with pytest.raises(MessagingError, match="line break"):
+        write_frame("a", "", {"k": value}, b"")
+
+
+def test_status_line_is_read_and_malformed_headers_are_left_out():
+    block = b"NATS/1.0 503 No Responders\r\nnonsense\r\na:b\r\n\r\n"
+    assert read_headers(block) == {"Status": "503", "a": "b"}
