@@ -180,6 +180,19 @@ async def test_each_of_several_passages_is_quoted_before_one_is_quoted_twice(gat
     assert {"1", "2"} == set(MARK.findall(answer))
 
 
+async def test_of_a_statement_in_two_passages_the_one_that_the_search_put_first_is_cited(
+    gateway: LLMGateway,
+):
+    statement = "A VPN token is reset by the service desk within an hour."
+    plain = Passage(1, f"The desk is in the hall. {statement}", title="Front desk")
+    titled = Passage(2, statement, title="Who resets a VPN token, and how soon")
+
+    answer = await ask(gateway, "Who resets a VPN token, and how soon?", plain, titled)
+
+    assert answer.count(statement) == 1
+    assert f"{statement} [1]" in answer
+
+
 async def test_words_about_something_else_do_not_answer_who_asks_about_a_name(
     gateway: LLMGateway,
 ):

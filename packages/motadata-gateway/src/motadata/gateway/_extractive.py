@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from motadata.core.errors import ValidationError
@@ -53,7 +54,7 @@ _FENCE_AT_END: Final = re.compile(r"(?:```|~~~)\s*$")
 async def answer_from_passages(
     question: str, passages: Sequence[Passage], embedder: OfflineEmbedder | None
 ) -> str:
-    """Return up to four units of the passages that answer the question, each with its mark.
+    """Return up to three units of the passages that answer the question, each with its mark.
 
     Args:
         question: What was asked.
@@ -77,7 +78,7 @@ async def answer_from_passages(
     missing = await asyncio.to_thread(missing_names, question, texts)
     if not _answers(ranked[0], missing):
         return UNKNOWN
-    return _worded(_chosen(ranked))
+    return _worded(_chosen(ranked, passages[0].number))
 
 
 def _answers(best: Candidate, missing: int) -> bool:
@@ -94,18 +95,22 @@ def _looks_cited(candidate: Candidate, passages: Sequence[Passage]) -> bool:
     return any(number in numbers for number in _MARK.findall(candidate.unit.text))
 
 
-def _chosen(ranked: Sequence[Candidate]) -> list[Candidate]:
+def _chosen(ranked: Sequence[Candidate], foremost: int) -> list[Candidate]:
     """Take the best unit of each of the best passages, then more of those passages.
 
     Several passages before several units of one: where the best unit is the wrong one, another
-    passage helps more than its neighbour. Units of one passage come in the passage's order.
+    passage helps more than its neighbour. The passage that the search put first has its place
+    among them, whatever other passages say: it looked at whole passages, this looks at sentences.
+    Units of one passage come in the passage's order.
     """
+    leading = (one for one in ranked if one.passage.number == foremost)
     chosen: list[Candidate] = []
-    for candidate in ranked:
+    for candidate in (*islice(leading, 1), *ranked):
         fresh = all(candidate.passage.number != one.passage.number for one in chosen)
         room = len(chosen) < _MOST_PASSAGES
         if fresh and room and _adds(candidate, chosen, _NEAR_BEST * ranked[0].score):
             chosen.append(candidate)
+    chosen.sort(key=lambda one: -one.score)
     passages = {one.passage.number for one in chosen}
     for candidate in ranked:
         more = candidate.passage.number in passages and len(chosen) < _MOST_UNITS

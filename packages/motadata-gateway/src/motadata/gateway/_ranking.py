@@ -30,6 +30,9 @@ _MOST_COMPARED: Final = 20
 """How many units are compared in all: what an embedding costs is what an answer costs."""
 
 _EMBEDDED_CHARACTERS: Final = 180
+_EMBEDDED_CONTEXT: Final = 120
+"""Characters of what a unit stands under that are embedded with it, the last ones."""
+
 _FIGURE_ASKED: Final = re.compile(
     r"\bhow (?:many|much|long|often|fast|soon|large|big|high|low|far|old|early|late)\b"
     r"|\bwhen\b|\bwh(?:at|ich)\b.*\b(?:time|level|limit|percentage|number|size|age|threshold|"
@@ -143,8 +146,5 @@ def _with_context(candidate: Candidate) -> str:
         for part in (passage.title, (passage.heading or "").split(" > ")[-1], unit.context)
         if part
     )
-    return (
-        f"{above[-120:]}: {unit.text[:_EMBEDDED_CHARACTERS]}"
-        if above
-        else unit.text[:_EMBEDDED_CHARACTERS]
-    )
+    words = unit.text[:_EMBEDDED_CHARACTERS]
+    return f"{above[-_EMBEDDED_CONTEXT:]}: {words}" if above else words
