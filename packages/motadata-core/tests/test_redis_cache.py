@@ -50,6 +50,29 @@ class TestRedisCacheWithAQuotaKeepsTheContract(CacheConformance):
             yield made
 
 
+async def test_cluster_of_three_and_three_keeps_tenants_apart_and_forgets_what_it_is_told(
+    embedded_redis_cluster: EmbeddedRedisCluster,
+) -> None:
+    tenants = [f"tenant-{number}" for number in range(12)]
+    async with create_redis_cache(embedded_redis_cluster.url, timeout=10.0) as cache:
+        for tenant in tenants:
+            await cache.set_many({"doc:1": tenant, "doc:2": tenant}, tenant_id=tenant)
+            await cache.set("tagged", tenant, tags=["doc"], tenant_id=tenant)
+
+        assert await cache.invalidate_pattern("doc:?", tenant_id="tenant-0") == 2
+        await cache.invalidate_tag("doc", tenant_id="tenant-1")
+        await cache.invalidate_tenant(tenant_id="tenant-2")
+
+        held = await asyncio.gather(
+            *(cache.get_many(["doc:1", "doc:2", "tagged"], tenant_id=one) for one in tenants)
+        )
+        assert dict(held[0]) == {"tagged": "tenant-0"}
+        assert dict(held[1]) == {"doc:1": "tenant-1", "doc:2": "tenant-1"}
+        assert dict(held[2]) == {}
+        for tenant, values in zip(tenants[3:], held[3:], strict=True):
+            assert values == {"doc:1": tenant, "doc:2": tenant, "tagged": tenant}
+
+
 @pytest.mark.soak
 class TestRedisCacheOnAClusterKeepsTheContract(CacheConformance):
     @pytest.fixture

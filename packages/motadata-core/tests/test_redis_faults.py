@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from motadata.core.cache import TieredCache, create_redis_cache, create_tiered_cache
+from motadata.core.cache import (
+    TieredCache,
+    create_memory_cache,
+    create_redis_cache,
+    create_tiered_cache,
+)
 from motadata.core.embedded import EmbeddedRedis, EmbeddedRedisCluster
 from motadata.core.errors import CacheError, DeadlineExceededError
 from motadata.core.protocols import Cache
@@ -432,6 +437,15 @@ async def test_storm_of_a_hundred_thousand_calls_leaves_nothing_behind(
     server: EmbeddedRedis, shared: Cache
 ) -> None:
     await storm_and_count(server, shared, 100_000)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_storm_of_a_hundred_thousand_calls_on_memory_alone_leaves_nothing_behind() -> None:
+    cache = create_memory_cache(max_size=60)
+    await storm(cache, 100_000)
+
+    assert cache._engine.flights._flights == {}
 
 
 async def _seven() -> object:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from motadata.core.cache._key import RedisNames, digest, redis_names, tag_key
-from motadata.core.cache._redis_calls import Call, Command, DamagedAnswerError, flags_of
+from motadata.core.cache._redis_calls import Call, Command, DamagedAnswerError, Reply, flags_of
 from motadata.core.cache._redis_scripts import FORGET, INDEXED
 from motadata.core.cache._redis_server import RedisServer
 
@@ -69,14 +69,28 @@ class Forgetting:
             answer = await self._server.call(
                 Command(["ZSCAN", names.index_key, cursor, "COUNT", _SLICE])
             )
-            match answer:
-                case [bytes(following), [*members]] if following.isdigit():
-                    # Members and their scores take turns.
-                    found = [member.decode() for member in members[::2] if type(member) is bytes]
-                case _:
-                    raise DamagedAnswerError
+            cursor, found = _scanned(answer)
             chosen = [key for key in found if key[:1] != "\0" and matches(key) is not None]
             gone += await self.keys(names, chosen)
-            cursor = int(following)
             if cursor == 0:
                 return gone
+
+
+def _scanned(answer: Reply) -> tuple[int, list[str]]:
+    """Return where a scan goes on, and the members that it found.
+
+    Raises:
+        DamagedAnswerError: The answer is not of a scan.
+    """
+    match answer:
+        case [bytes(following), [*words]] if following.isdigit():
+            # Members and their scores take turns.
+            members = words[::2]
+        case [int(following), [*pairs]]:
+            # A cluster's client has paired them.
+            members = [pair[0] for pair in pairs if isinstance(pair, list | tuple) and pair]
+        case _:
+            raise DamagedAnswerError
+    return int(following), [
+        member.decode("utf-8", "replace") for member in members if isinstance(member, bytes)
+    ]
