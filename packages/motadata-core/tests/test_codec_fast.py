@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+from uuid import UUID
 
 import msgpack
 import pytest
@@ -141,6 +143,40 @@ def test_engine_that_is_asked_for_and_missing_is_an_error_that_names_the_extra(
     with pytest.raises(MissingExtraError, match=r"motadata-core\[fast\]"):
         codec_type(engine="fast")
     assert codec_type().decode(codec_type().encode([1])) == [1]
+
+
+@pytest.mark.parametrize(
+    "inputs", [400, pytest.param(50_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
+@pytest.mark.parametrize(("fast", "plain"), PAIRS, ids=["json", "msgpack"])
+def test_engines_read_damaged_encodings_alike(fast: Codec, plain: Codec, inputs: int) -> None:
+    chance = random.Random(7)
+    valid = [
+        plain.encode(value)
+        for value in (
+            {
+                "a": [1, -1, 2**64 - 1, 0.5, -0.0, None, True, "text", b"bytes", "ä$"],
+                "$b": {"$c": 1},
+            },
+            {
+                "numbers": [0.1, 1e16, 5e-324],
+                "id": UUID(int=1),
+                "big": 2**70,
+                "empty": [[], {}, ""],
+            },
+            [[[{"deep": [[[{"deeper": ["x" * 300]}]]]}]]],
+        )
+    ]
+    for _ in range(inputs):
+        data = bytearray(chance.choice(valid))
+        for _ in range(chance.randint(1, 3)):
+            place = chance.randrange(len(data))
+            # Bytes from elsewhere in it are more often valid where they land.
+            data[place] = chance.choice((chance.randrange(256), chance.choice(data)))
+        if chance.random() < 0.2:
+            del data[chance.randrange(len(data)) :]
+
+        assert _outcome(plain, bytes(data)) == _outcome(fast, bytes(data)), bytes(data)
 
 
 def _attempt(codec: Codec, name: str, argument: object) -> object:

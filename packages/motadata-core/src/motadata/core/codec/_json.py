@@ -134,9 +134,9 @@ class JsonCodec(LimitedCodec):
             return False
         try:
             packed = self._probe(value)
+            return is_plain(packed, value, self._max_depth) and not may_hold_bytes(packed)
         except (TypeError, ValueError, RecursionError):
             return False
-        return is_plain(packed, value, self._max_depth) and not may_hold_bytes(packed)
 
     def _load_exactly(self, data: bytes) -> tuple[bool, object]:
         """Return whether data that comes out as it went in holds this tree, and nothing odd."""

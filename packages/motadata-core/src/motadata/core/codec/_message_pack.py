@@ -99,14 +99,14 @@ class MessagePackCodec(LimitedCodec):
             exact = self._pack(tree) == data
         except (TypeError, ValueError, CodecError, RecursionError):
             exact, tree = False, None
-        if exact:
-            # msgpack lets bytes be keys, and makes times of its own.
-            known = self._is_strict or not (may_hold_bytes(data) or may_hold_times(data))
-            if known and is_plain(data, tree, self._max_depth):
-                return tree
-        else:
-            tree = unpack_strictly(data)
         try:
+            if exact:
+                # msgpack lets bytes be keys, and makes times of its own.
+                known = self._is_strict or not (may_hold_bytes(data) or may_hold_times(data))
+                if known and is_plain(data, tree, self._max_depth):
+                    return tree
+            else:
+                tree = unpack_strictly(data)
             return restore(tree, self._form, self._max_depth)
         except RecursionError:
             raise too_deep() from None
@@ -119,9 +119,9 @@ class MessagePackCodec(LimitedCodec):
             return None
         try:
             data = self._pack(value)
+            return data if is_plain(data, value, self._max_depth) else None
         except (TypeError, ValueError, RecursionError):
             return None
-        return data if is_plain(data, value, self._max_depth) else None
 
     def _encode_anything(self, value: object) -> bytes:
         try:

@@ -129,8 +129,9 @@ class ProtobufCodec(LimitedCodec):
             CodecError: `data` is malformed, larger or deeper than the limits.
             MissingExtraError: It holds a vector, and numpy is not installed.
         """
-        message = self._parse(self._checked(data))
+        data = self._checked(data)
         try:
+            message = self._parse(data)
             return restore(_read(message), self._form, self._max_depth)
         except RecursionError:
             raise too_deep() from None

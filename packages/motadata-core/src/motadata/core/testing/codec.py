@@ -11,6 +11,7 @@ Its limits must be at least 64 levels and 1 MiB.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -260,6 +261,24 @@ class CodecConformance:
         for depth in (2_000, 100_000):
             with pytest.raises(CodecError):
                 codec.encode(_nested(depth))
+
+    def test_stack_that_is_nearly_full_ends_in_a_value_or_a_refusal(self, codec: Codec) -> None:
+        value = _nested(50, list(_RECORDS))
+        data = codec.encode(value)
+
+        def use(depth: int) -> int:
+            """Return how many frames were free, having used the codec with ever more of them."""
+            try:
+                room = use(depth + 1) + 1
+            except RecursionError:
+                return 0
+            if room in range(20, 300, 10):
+                for call in (lambda: codec.encode(value), lambda: codec.decode(data)):
+                    with suppress(CodecError):
+                        call()
+            return room
+
+        assert use(0) > 300
 
     def test_value_that_holds_itself_is_refused(self, codec: Codec) -> None:
         value: list[object] = []
