@@ -16,6 +16,7 @@ from motadata.core.database._limits import Limit
 from motadata.core.database._topics import Topic
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import QueryError
+from motadata.core.observability import statement_call
 from motadata.core.protocols.database import Row
 from motadata.core.tenancy import Identifier, TenantId
 
@@ -233,6 +234,11 @@ class PostgresTransaction:
 
     async def _run(self, sql: str, call: Callable[[], Awaitable[Result]]) -> Result:
         self._check_usable(sql)
+        with statement_call(sql, tenant_id=self._tenant):
+            return await self._finish(call)
+
+    async def _finish(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Wait for a statement, and note what became of the transaction."""
         try:
             result = await call()
             is_open = self._connection.is_in_transaction()

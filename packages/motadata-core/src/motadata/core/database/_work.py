@@ -17,6 +17,7 @@ from motadata.core.database._search import search_settings
 from motadata.core.database._transaction import PostgresTransaction
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import QueryError
+from motadata.core.observability import statement_call
 from motadata.core.protocols.database import Isolation, Row
 
 
@@ -50,7 +51,8 @@ class Work:
     ) -> list[Row]:
         """Run one statement alone; once more if a migration has outdated its prepared form."""
         if self._reads.is_read(sql):
-            rows = await self._read(limit, sql, args, neighbours)
+            with statement_call(sql, tenant_id=limit.tenant):
+                rows = await self._read(limit, sql, args, neighbours)
             if rows is not None:
                 return rows
         settings = search_settings(neighbours) if neighbours is not None else {}

@@ -8,7 +8,7 @@ from motadata.core.errors import ConfigurationError, DeadlineExceededError, Mess
 from motadata.core.messaging import _envelope as envelope
 from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._listening import AgentListener
-from motadata.core.observability import span
+from motadata.core.observability import message_call
 from motadata.core.protocols import Codec, Handler
 from motadata.core.resilience import remaining
 from motadata.core.tenancy import Identifier, TenantId
@@ -37,7 +37,7 @@ class AgentMessages:
         """Send a message."""
         subject = subjects.agent_subject(sender, recipient, tenant)
         data = self._codec.encode(payload)
-        with span("bus.publish", kind="producer", tenant_id=tenant, destination=recipient):
+        with message_call("publish", destination="agent", tenant_id=tenant):
             headers = envelope.make_headers(self._content_type, tenant)
             await self._transport.send(subject, data, headers)
         self._counters.published += 1
@@ -50,7 +50,7 @@ class AgentMessages:
         data = self._codec.encode(payload)
         limit = remaining(timeout)
         assert limit is not None
-        with span("bus.request", kind="client", tenant_id=tenant, destination=recipient):
+        with message_call("request", destination="agent", tenant_id=tenant):
             headers = envelope.make_headers(self._content_type, tenant)
             headers[envelope.DEADLINE] = str(int(limit * 1000))
             self._counters.published += 1

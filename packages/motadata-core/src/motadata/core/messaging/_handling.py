@@ -8,7 +8,7 @@ from motadata.core.errors import DeadlineExceededError
 from motadata.core.messaging._envelope import DEADLINE, KEY, STORED_ID, decode_payload
 from motadata.core.messaging._subject import Address, message_id_of
 from motadata.core.messaging._transport import Incoming
-from motadata.core.observability import extract_trace, span
+from motadata.core.observability import extract_trace, message_call
 from motadata.core.protocols import BusMessage, Handler
 from motadata.core.resilience import deadline_scope
 from motadata.core.tenancy import tenant_scope
@@ -50,7 +50,7 @@ async def handle(
     with (
         extract_trace(carrier),
         tenant_scope(message.tenant_id),
-        span("bus.handle", kind="consumer", message_kind=message.kind, destination=message.name),
+        message_call("process", destination=message.kind, tenant_id=message.tenant_id),
     ):
         if limit is None:
             return await handler(message)

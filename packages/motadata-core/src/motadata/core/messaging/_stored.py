@@ -12,7 +12,7 @@ from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._consumption import Consumption, Verdict
 from motadata.core.messaging._dead_letters import dead_letter_headers, read_dead_letter
 from motadata.core.messaging._transport import Delivery, FeedPlace, FeedRequest, Transport
-from motadata.core.observability import span
+from motadata.core.observability import message_call
 from motadata.core.protocols import (
     Codec,
     ConsumerOptions,
@@ -56,7 +56,7 @@ class StoredMessages:
         # Without the lane: a repeated message is the same one, whatever its key.
         stored_id = subjects.stored_id(subject, own_id)
         data = self._codec.encode(payload)
-        with span("bus.store", kind="producer", tenant_id=tenant, stream=stream):
+        with message_call("publish", destination=stream, tenant_id=tenant):
             headers = envelope.make_headers(self._content_type, tenant)
             if key is not None:
                 headers[envelope.KEY] = Identifier(key)

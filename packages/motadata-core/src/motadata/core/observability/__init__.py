@@ -43,6 +43,7 @@ from motadata.core.observability._operations import (
     message_call,
     model_call,
     record_request,
+    statement_call,
 )
 from motadata.core.observability._personal_data import hide_personal_data
 from motadata.core.observability._propagation import extract_trace, inject_trace, with_context
@@ -83,6 +84,7 @@ __all__ = [
     "report_metrics_to",
     "shutdown_observability",
     "span",
+    "statement_call",
     "traced",
     "with_context",
 ]

@@ -34,6 +34,13 @@ from motadata.core.tenancy import TenantId
 MessageOperation = Literal["publish", "request", "receive", "process"]
 
 _ERROR_TYPE: Final = "error.type"
+_LONGEST_START: Final = 40
+_VERBS: Final = frozenset(
+    (
+        *("CALL", "COPY", "DELETE", "EXPLAIN", "INSERT", "LOCK", "MERGE", "NOTIFY", "RELEASE"),
+        *("SAVEPOINT", "SELECT", "SET", "TRUNCATE", "UPDATE", "VALUES", "WITH"),
+    )
+)
 _METHODS: Final = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
 
 
@@ -160,6 +167,17 @@ def database_call(
     name = operation if collection is None else f"{operation} {collection}"
     timed = span(name, attributes, kind="client", tenant_id=tenant_id)
     return Operation(timed, DATABASE_DURATION, attributes, tenant_id=tenant_id)
+
+
+def statement_call(sql: str, *, tenant_id: str | None = None) -> Operation:
+    """Time a statement; of its text only the first word is looked at, and shown if it is a verb.
+
+    Args:
+        sql: The statement.
+        tenant_id: Whom it is for; None means the tenant of the scope.
+    """
+    verb = sql[:_LONGEST_START].lstrip().partition(" ")[0].partition("\n")[0].upper()
+    return database_call(verb if verb in _VERBS else "statement", tenant_id=tenant_id)
 
 
 def message_call(
