@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # its wheel carries no types
 import numpy as np
 
 from motadata.core.codec import JsonCodec, MessagePackCodec, ProtobufCodec
