@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from motadata.core.database._driver import quote_literal
-from motadata.core.database._reading import BIND_STATEMENT, CLEAN_BEFORE_READING, SEARCH_STATEMENT
+from motadata.core.database._reading import BIND_STATEMENT, RESET_STATEMENT, SEARCH_STATEMENT
 from motadata.core.database._wire import execution
 from motadata.core.protocols.database import Isolation
 from motadata.core.tenancy import TenantId
@@ -79,7 +79,7 @@ def read_binding(
 def _read_binding(
     tenant: str, search_path: str, milliseconds: str, neighbours: int | None
 ) -> bytes:
-    binding = CLEAN_BEFORE_READING
+    binding = execution(RESET_STATEMENT)
     binding += execution(BIND_STATEMENT, (tenant, search_path, milliseconds))
     if neighbours is not None:
         binding += execution(SEARCH_STATEMENT, (str(neighbours),))

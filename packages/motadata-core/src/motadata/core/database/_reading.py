@@ -13,16 +13,14 @@ from types import ModuleType
 from typing import Final
 
 from motadata.core.database._driver import Record
-from motadata.core.database._wire import execution, in_front_of
+from motadata.core.database._wire import in_front_of
 
 
-# For what a read can leave behind, in front of the next read. A read-only transaction makes no
-# temporary table and draws from no sequence.
-_CLEANING: Final = {
-    "motadata_close": "close all",
-    "motadata_reset": "reset all",
-    "motadata_unlisten": "unlisten *",
-}
+# Settings and locks are what a read can leave to the next read. It makes no temporary table and
+# draws from no sequence, for it is read-only; a cursor or a channel that a function has opened is
+# out of other reads' reach, and a transaction block cleans them away before it begins.
+RESET_STATEMENT: Final = "motadata_reset"
+_RESET: Final = "reset all"
 
 # No row comes back, which the driver would take for one of the statement's: the settings are not
 # null. It fails as a whole or holds as a whole.
@@ -40,7 +38,6 @@ _SEARCH: Final = (
     " || pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true)"
     " || pg_catalog.set_config('hnsw.ef_search', $1::text, true)) is null"
 )
-CLEAN_BEFORE_READING: Final = b"".join(execution(name) for name in _CLEANING)
 
 
 def reading_connection(driver: ModuleType) -> type:
@@ -59,7 +56,11 @@ def reading_connection(driver: ModuleType) -> type:
             if in_front is None:
                 return
             self._in_front = in_front
-            scripts = {**_CLEANING, BIND_STATEMENT: _BINDING, SEARCH_STATEMENT: _SEARCH}
+            scripts = {
+                RESET_STATEMENT: _RESET,
+                BIND_STATEMENT: _BINDING,
+                SEARCH_STATEMENT: _SEARCH,
+            }
             # Kept, for the driver closes what nobody holds.
             self._prepared = [
                 await self._get_statement(sql, None, named=name, use_cache=False)
