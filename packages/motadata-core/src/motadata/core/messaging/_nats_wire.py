@@ -52,7 +52,7 @@ class Wire:
         return self._client._pending_data_size > _CONGESTED  # noqa: SLF001
 
     def post(self, subject: str, data: bytes, headers: dict[str, str], reply: str = "") -> None:
-        """Send a message within the loop's turn, or when the connection is back.
+        """Send a message when the loop's turn ends, or when the connection is back.
 
         Raises:
             OverloadError: Too much waits to be sent.
@@ -72,9 +72,6 @@ class Wire:
         client._pending.append(frame)  # noqa: SLF001
         client._pending_data_size += len(frame)  # noqa: SLF001
         if not self._is_scheduled:
-            # The first of a turn leaves at once, for whoever waits for nothing else; the others
-            # of the turn leave together.
-            self._write()
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._write)
 
