@@ -32,9 +32,9 @@ _SAME: Final = 0.75
 """Share of common words from which on two units say the same."""
 
 # Chosen on tools/questions/development-*.json, where 148 questions have an answer and 35 have none,
-# and on 190 from other fields. At 0.40 the right passage is among the first three for 105 while 25
-# and 180 are refused; at 0.36 107, 21 and 167; at 0.44 99, 27 and 186. Without a look at the names
-# it was 95 for 25.
+# and on 190 from other fields. At 0.40 the right passage is among the first three for 106 while 26
+# and 180 are refused; at 0.36 108, 22 and 167; at 0.44 100, 27 and 186. Without a look at the names
+# 100 went with 23, and 95 with 27.
 _EVIDENCE_ENOUGH: Final = 0.40
 _PER_SHARED_WORDS: Final = 0.2
 """What it is worth as evidence when the best unit holds all words of the question."""
