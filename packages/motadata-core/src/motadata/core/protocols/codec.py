@@ -36,5 +36,6 @@ class Codec(Protocol):
 
         Raises:
             CodecError: `data` is malformed, larger or deeper than the limits.
+            MissingExtraError: It holds a vector, and numpy is not installed.
         """
         ...
