@@ -40,7 +40,7 @@ async def gateway(openai_server: OpenAIServer) -> AsyncIterator[LLMGateway]:
         default_embedding_model="openai/text-embedding-3-small",
         base_urls={"openai": openai_server.url},
         cache=create_memory_cache(),
-        timeout=20,
+        timeout=60,
     ) as made:
         yield made
 
@@ -72,6 +72,12 @@ async def test_calls_are_measured_per_tenant_and_hits_of_the_cache_are_no_calls(
 
     points = recorded.points(DURATION)
     assert {point.attributes[TENANT]: point.count for point in points} == {"acme": 1, "globex": 1}
+    lookups = {
+        (point.attributes[TENANT], point.attributes["motadata.cache.result"]): point.value
+        for point in recorded.points("motadata.cache.lookups")
+        if point.attributes["motadata.cache.tier"] == "responses"
+    }
+    assert lookups == {("acme", "miss"): 1, ("acme", "hit"): 1, ("globex", "miss"): 1}
     assert points[0].attributes == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",

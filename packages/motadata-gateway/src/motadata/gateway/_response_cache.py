@@ -13,7 +13,7 @@ from typing import Final
 
 from motadata.core.errors import CacheError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
-from motadata.core.observability import get_logger
+from motadata.core.observability import count_lookups, get_logger
 from motadata.core.protocols import Cache
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key, vector_key
@@ -39,6 +39,7 @@ async def cached_completion(
     key = completion_key(call)
     if call.cache_policy == "use":
         found = await _get(call.cache, key)
+        count_lookups(hits=int(found is not None), misses=int(found is None), tier="responses")
         if found is not None:
             call.notes.cached = "exact"
             call.notes.saved_usd = found.usage.cost_usd
@@ -60,6 +61,8 @@ async def cached_vectors(
     keys = {text: vector_key(call, text) for text in texts}
     known = await _get_vectors(call.cache, keys) if call.cache_policy == "use" else {}
     unknown = tuple(text for text in keys if text not in known)
+    if call.cache_policy == "use":
+        count_lookups(hits=len(known), misses=len(unknown), tier="vectors")
     usage = Usage()
     if unknown:
         fresh = await proceed(replace(call, request=replace(call.request, texts=unknown)))

@@ -28,6 +28,7 @@ from motadata.core.cache._redis_values import (
 )
 from motadata.core.errors import CodecError
 from motadata.core.models import Health
+from motadata.core.observability import watch_lookups
 from motadata.core.resilience import remaining, time_limit
 
 
@@ -63,6 +64,7 @@ class RedisEngine:
     def __init__(self, server: RedisServer, options: RedisOptions, *, with_left: bool) -> None:
         self.server = server
         self.counters = Counters()
+        watch_lookups(self, lambda one: (one.counters.hits, one.counters.misses), tier="redis")
         self.leases = Leases(server, lease=options.lease)
         self._options = options
         self.batches = Batches(server, quota=options.quota, with_left=with_left)

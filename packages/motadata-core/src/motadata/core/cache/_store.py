@@ -10,6 +10,7 @@ from typing import Final
 from motadata.core.cache._key import CacheKey
 from motadata.core.cache._shelf import Entry, Place, Shelf
 from motadata.core.models import Record
+from motadata.core.observability import watch_lookups
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Store:
         self._ranks: list[dict[str, None]] = []
         self._entries = self._bytes = 0
         self._hits = self._misses = self._evictions = self._expirations = 0
+        watch_lookups(self, Store.lookups, tier="memory")
 
     def get(self, tenant: str, namespace: str, key: str) -> object | None:
         """Return the live value, or None."""
@@ -126,6 +128,10 @@ class Store:
             self._shelves.clear()
             self._ranks.clear()
             self._entries = self._bytes = 0
+
+    def lookups(self) -> tuple[int, int]:
+        """Return how many reads found a value, and how many found none."""
+        return self._hits, self._misses
 
     def statistics(self) -> CacheStatistics:
         """Return the counters as they are at this moment."""

@@ -44,6 +44,7 @@ from motadata.core.observability._operations import (
     model_call,
     record_request,
     statement_call,
+    watch_lookups,
 )
 from motadata.core.observability._personal_data import hide_personal_data
 from motadata.core.observability._propagation import extract_trace, inject_trace, with_context
@@ -86,5 +87,6 @@ __all__ = [
     "span",
     "statement_call",
     "traced",
+    "watch_lookups",
     "with_context",
 ]

@@ -8,7 +8,9 @@ grows without end: tenants above a limit share a label, and so do series above a
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -22,6 +24,7 @@ from motadata.core.observability._tenant_labels import MOST_TENANTS, TenantLabel
 from motadata.core.observability._tracing import Attribute
 
 
+Owner = TypeVar("Owner")
 Kind = TypeVar("Kind", bound="Counter | Histogram")
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,254}")
@@ -47,7 +50,7 @@ class BoundCounter:
 class Counter:
     """A sum that only grows; made by `counter`."""
 
-    __slots__ = ("_table", "description", "name", "unit")
+    __slots__ = ("_lock", "_table", "_watched", "description", "name", "unit")
 
     def __init__(
         self, name: str, unit: str, description: str, labels: Callable[[str], str]
@@ -56,6 +59,10 @@ class Counter:
         self.unit = unit
         self.description = description
         self._table = SeriesTable(labels, BoundCounter)
+        self._watched: weakref.WeakKeyDictionary[object, list[Callable[[], None]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._lock = Lock()
 
     def add(
         self,
@@ -83,7 +90,35 @@ class Counter:
             self.name, [self._observe], unit=self.unit, description=self.description
         )
 
+    def watch(
+        self, owner: Owner, read: Callable[[Owner], float], attributes: Attributes | None = None
+    ) -> None:
+        """Count what `owner` counts itself, for code that has no time to count twice.
+
+        It is asked when somebody collects, in the collector's thread, for as long as it lives; its
+        sum may only grow. It belongs to no tenant.
+        """
+        # In a context of its own: the tenant of who makes a cache is not the tenant of its reads.
+        series = Context().run(self.bind, attributes)
+        last = 0.0
+
+        def take_over() -> None:
+            nonlocal last
+            # Weakly, or it would keep its owner alive: the table of those watched holds it.
+            alive = known()
+            if alive is not None:
+                total = read(alive)
+                series.add(total - last)
+                last = total
+
+        known = weakref.ref(owner)
+        with self._lock:
+            self._watched.setdefault(owner, []).append(take_over)
+
     def _observe(self, _options: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            for take_over in [one for each in list(self._watched.values()) for one in each]:
+                take_over()
         return [Observation(series.value, series.attributes) for series in self._table.all()]
 
 
