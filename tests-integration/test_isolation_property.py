@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+import asyncpg
 import pytest
 
 from motadata.core.cache import create_memory_cache, create_redis_cache, create_tiered_cache
@@ -29,6 +31,8 @@ from motadata.core.testing.isolation import (
 from motadata.core.testing.plugin import DatabaseDsns
 
 
+ALWAYS_THERE = 8
+"""Tasks that a store may start while it works, such as a connection's reader."""
 LEASE = 0.2
 """Seconds; a computation that was cancelled on the way may hold its key up for as long."""
 
@@ -85,10 +89,43 @@ def test_no_sequence_of_operations_lets_tenants_meet_in_any_store(
             sites = await every_store(stack, database_dsns.runtime, embedded_redis, embedded_nats)
             yield await stack.enter_async_context(World(sites))
 
-    report = check_isolation(open_world)
+    report = check_isolation(open_world, examples=40, operations=3_000)
 
     assert all(count > 20 for count in report.operations.values())
     assert 0 < report.unknown < 0.3 * sum(report.operations.values())
+
+
+async def test_a_storm_of_cancelled_calls_mixes_up_no_answers_and_leaks_no_connections(
+    database_dsns: DatabaseDsns, embedded_redis: EmbeddedRedis, embedded_nats: EmbeddedNats
+):
+    async def connections() -> tuple[int, int]:
+        redis = client.from_url(embedded_redis.url.get_secret_value())
+        listed = len(await redis.client_list())
+        await redis.aclose()
+        administrator = await asyncpg.connect(database_dsns.administrator)
+        counted = await administrator.fetchval(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and state <> 'idle' and pid <> pg_backend_pid()"
+        )
+        await administrator.close()
+        return listed, counted
+
+    client = pytest.importorskip("redis.asyncio").Redis
+    async with AsyncExitStack() as stack:
+        sites = await every_store(stack, database_dsns.runtime, embedded_redis, embedded_nats)
+        world = await stack.enter_async_context(World(sites))
+        before = asyncio.all_tasks()
+        await world.run(random_operations(world, seed=3, count=2_000, cancelled=0.5))
+
+        assert sum(site.unknown for site in sites) > 200
+        # All of the pool is free again, and no task outlives its caller for long.
+        async with asyncio.timeout(20):
+            while (  # noqa: ASYNC110 - nothing tells
+                (await connections())[1] or len(asyncio.all_tasks() - before) > ALWAYS_THERE
+            ):
+                await asyncio.sleep(0.05)
+        assert (await connections())[0] < 64
+        await world.run(random_operations(world, seed=4, count=200, cancelled=0))
 
 
 @pytest.fixture

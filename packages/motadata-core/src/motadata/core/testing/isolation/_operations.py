@@ -36,7 +36,6 @@ INTRUDERS: Final = (
 
 _TURNS: Final = 40
 """How many turns of the loop a cancelled call lives at most."""
-_CANCELLED_ONE_IN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +66,21 @@ def choose(items: Sequence[Item], number: int) -> Item:
     return items[number % len(items)]
 
 
-def random_operations(world: World, *, seed: int, count: int) -> Iterator[Operation]:
-    """Yield operations of all tenants, the same for one seed; sites come by their weight."""
+def random_operations(
+    world: World, *, seed: int, count: int, cancelled: float = 0.2
+) -> Iterator[Operation]:
+    """Yield operations of all tenants, the same for one seed; sites come by their weight.
+
+    Args:
+        world: Whose sites and tenants.
+        seed: Of all choices.
+        count: How many.
+        cancelled: Share of calls whose caller gives up while they are in flight.
+    """
     source = random.Random(seed)  # noqa: S311 - operations to repeat, not secrets
     sites = _weighted(world)
     number = source.randrange
     for _ in range(count):
-        cancelled = number(_CANCELLED_ONE_IN) == 0
         yield Operation(
             site=choose(sites, number(1 << 16)),
             tenant=number(len(world.tenants)),
@@ -81,7 +88,7 @@ def random_operations(world: World, *, seed: int, count: int) -> Iterator[Operat
             key=number(1 << 16),
             space=number(1 << 16),
             other=number(1 << 16),
-            cancel_after=number(_TURNS) if cancelled else None,
+            cancel_after=number(_TURNS) if source.random() < cancelled else None,
         )
 
 
