@@ -38,6 +38,7 @@ _SEARCH: Final = (
     " || pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true)"
     " || pg_catalog.set_config('hnsw.ef_search', $1::text, true)) is null"
 )
+_SCRIPTS: Final = {RESET_STATEMENT: _RESET, BIND_STATEMENT: _BINDING, SEARCH_STATEMENT: _SEARCH}
 
 
 def reading_connection(driver: ModuleType) -> type:
@@ -56,15 +57,10 @@ def reading_connection(driver: ModuleType) -> type:
             if in_front is None:
                 return
             self._in_front = in_front
-            scripts = {
-                RESET_STATEMENT: _RESET,
-                BIND_STATEMENT: _BINDING,
-                SEARCH_STATEMENT: _SEARCH,
-            }
             # Kept, for the driver closes what nobody holds.
             self._prepared = [
                 await self._get_statement(sql, None, named=name, use_cache=False)
-                for name, sql in scripts.items()
+                for name, sql in _SCRIPTS.items()
             ]
             for statement in self._prepared:
                 statement.attach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import pytest
@@ -130,8 +130,8 @@ class DatabaseWorkCases:
 
     async def test_bulk_insert_keeps_all_or_none(self, database: Database) -> None:
         columns = ("tenant_id", "id")
-        several = [("acme", str(n)) for n in range(3000)]
-        failures = [
+        several: list[Sequence[object]] = [("acme", str(n)) for n in range(3000)]
+        failures: list[list[Sequence[object]]] = [
             [*several, ("globex", "forged")],
             [*several, ("acme", "1")],
             [*several, ("acme",)],
