@@ -27,7 +27,7 @@ _LEASE: Final = 1.0
 _LONGEST_PAUSE: Final = 0.25
 """Seconds between two questions while there is too little for all that wait."""
 
-_SLICE: Final = 16.0
+_SLICE: Final = 20.0
 """Tokens worth a question while there is too little; and how many are held at first, halved."""
 
 _LARGEST: Final = 256.0
@@ -187,7 +187,8 @@ class LeasedBucket:
         if missing <= 0:
             return 0.0
         worth = min(missing, _SLICE, max(1.0, self.burst / 2))
-        share = self.rate / self._waiting
+        # Who does not wait now will soon, as likely as not.
+        share = self.rate / max(self._waiting, (self._peers + 1) // 2)
         pause = max(worth, first - self._level) / share
         # Not in step with the others.
         return min(pause, _LONGEST_PAUSE) * random.uniform(0.95, 1.05)  # noqa: S311 - no secret
