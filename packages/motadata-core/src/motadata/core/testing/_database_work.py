@@ -32,15 +32,14 @@ class DatabaseWorkCases:
         assert await _ids(database, "acme") == ["after", "before"]
 
     async def test_savepoints_nest(self, database: Database) -> None:
-        async with database.transaction("acme") as transaction:
-            async with transaction.savepoint():
-                await transaction.execute(_INSERT, "acme", "outer", "x")
-                with pytest.raises(LookupError):
-                    async with transaction.savepoint():
-                        await transaction.execute(_INSERT, "acme", "inner", "x")
-                        raise LookupError
+        async with database.transaction("acme") as transaction, transaction.savepoint():
+            await transaction.execute(_INSERT, "acme", "outer", "x")
+            with pytest.raises(LookupError):
                 async with transaction.savepoint():
-                    await transaction.execute(_INSERT, "acme", "second", "x")
+                    await transaction.execute(_INSERT, "acme", "inner", "x")
+                    raise LookupError
+            async with transaction.savepoint():
+                await transaction.execute(_INSERT, "acme", "second", "x")
 
         assert await _ids(database, "acme") == ["outer", "second"]
 
