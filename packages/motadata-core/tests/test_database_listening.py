@@ -61,10 +61,15 @@ async def test_broken_connection_is_restored_and_said_to_have_missed(
 
 
 async def test_slow_listener_is_told_that_it_missed_some(database: PostgresDatabase):
-    async with database.listen("items", tenant_id="acme") as notifications:
+    async with (
+        database.listen("items", tenant_id="acme") as notifications,
+        database.listen("all-said", tenant_id="acme") as end,
+    ):
         async with database.transaction("acme") as transaction:
             for number in range(1500):
                 await transaction.notify("items", str(number))
+            await transaction.notify("all-said")
+        await _next(end)  # on the same connection, so that the others have arrived before it
         heard = [await _next(notifications) for _ in range(1001)]
         await _say(database, "later")
         later = await _next(notifications)
