@@ -151,7 +151,7 @@ async def test_two_tenants_keys_are_apart_on_the_server_and_named_by_their_tenan
         keys = sorted(await client.keys("*"))
         lives = [await client.ttl(key) for key in keys]
 
-    assert {tuple(key.split(":")[:2]) for key in keys} == {
+    assert {tuple(str(key).split(":")[:2]) for key in keys} == {
         (kind, f"{{{tenant}}}")
         for kind in ("breaker", "limit", "retry-budget")
         for tenant in ("acme", "acme-b")

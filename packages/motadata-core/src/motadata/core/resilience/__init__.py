@@ -23,13 +23,14 @@ from motadata.core.resilience._factories import (
     create_limiter,
     create_retry_budget,
 )
-from motadata.core.resilience._limiter import FairLimiter, TenantLimiter
+from motadata.core.resilience._limiter import FairLimiter
 from motadata.core.resilience._reservation import Reservation, reserve
 from motadata.core.resilience._retry import RetryPolicy, retry
 from motadata.core.resilience._retry_budget import LocalRetryBudget
 from motadata.core.resilience._shared_breakers import SharedBreakers
 from motadata.core.resilience._shared_limiter import SharedLimiter
 from motadata.core.resilience._shared_retry_budget import SharedRetryBudget
+from motadata.core.resilience._tenant_limiter import TenantLimiter
 from motadata.core.resilience._token_bucket import TokenBucket
 
 

@@ -11,12 +11,13 @@ from motadata.core.resilience._breaker import BreakerPolicy
 from motadata.core.resilience._breakers import CircuitBreakers
 from motadata.core.resilience._key import limit_key, total_limit_key
 from motadata.core.resilience._leased_bucket import LeasedBucket
-from motadata.core.resilience._limiter import FairLimiter, TenantLimiter
+from motadata.core.resilience._limiter import FairLimiter
 from motadata.core.resilience._redis import SharedServer
 from motadata.core.resilience._retry_budget import LocalRetryBudget
 from motadata.core.resilience._shared_breakers import SharedBreakers
 from motadata.core.resilience._shared_limiter import SharedLimiter
 from motadata.core.resilience._shared_retry_budget import SharedRetryBudget
+from motadata.core.resilience._tenant_limiter import TenantLimiter
 from motadata.core.tenancy import Identifier
 
 

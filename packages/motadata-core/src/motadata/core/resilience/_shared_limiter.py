@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from motadata.core.resilience._limiter import FairLimiter, TenantLimiter
+from motadata.core.resilience._limiter import FairLimiter
 from motadata.core.resilience._redis import SharedServer
+from motadata.core.resilience._tenant_limiter import TenantLimiter
 
 
 class SharedLimiter:
