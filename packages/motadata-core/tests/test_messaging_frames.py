@@ -148,3 +148,15 @@ def test_header_with_a_line_break_is_refused(value: str):
 def test_status_line_is_read_and_malformed_headers_are_left_out():
     block = b"NATS/1.0 503 No Responders\r\nnonsense\r\na:b\r\n\r\n"
     assert read_headers(block) == {"Status": "503", "a": "b"}
+
+
+async def test_rest_of_a_connection_that_ended_meanwhile_is_not_taken_into_the_next():
+    class Restarting(Control):
+        async def parse(self, data: bytes = b"") -> None:
+            reader.reset()
+
+    received = list[Incoming]()
+    reader = reader_of(Restarting(), received)
+    await reader.parse(b"PONG\r\nMSG a 7 20\r\nhalf")
+    await reader.parse(b"MSG a 7 2\r\nhi\r\n")
+    assert [one.data for one in received] == [b"hi"]

@@ -92,12 +92,14 @@ class FrameReader:
         self._broken = broken
         self._rest = bytearray()
         self._needed = 0
+        self._connections = 0
         self.receivers: dict[bytes, Deliver] = {}
 
     def reset(self) -> None:
         """Begin with a new connection."""
         self._rest = bytearray()
         self._needed = 0
+        self._connections += 1
         self._control.reset()
 
     async def parse(self, data: bytes = b"") -> None:
@@ -112,7 +114,7 @@ class FrameReader:
                 return
             data, self._rest = bytes(self._rest), bytearray()
         position, size = 0, len(data)
-        self._needed = 0
+        connection, self._needed = self._connections, 0
         while (end := data.find(_END, position)) >= 0:
             if data.startswith(_MESSAGES, position):
                 line = data[position:end].split()
@@ -132,6 +134,9 @@ class FrameReader:
             else:
                 await self._pass_on(data[position : end + 2])
                 position = end + 2
+        if connection != self._connections:
+            # What was passed on made the driver begin anew: the rest is the old connection's.
+            return
         if not self._needed and size - position > _LONGEST_LINE:
             raise self._broken("a line without an end")
         if position < size:
