@@ -25,6 +25,8 @@ class Usage(Record):
         cache_write_tokens: Those of `input_tokens` that it wrote to its prompt cache.
         reasoning_tokens: Those of `output_tokens` that the model thought and did not say.
         web_searches: Searches that the provider made for the answer and charges apart.
+        long_cache_write_tokens: Those of `cache_write_tokens` that it keeps for an hour, at a
+            higher price than the usual five minutes.
     """
 
     input_tokens: int = 0
@@ -34,6 +36,7 @@ class Usage(Record):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     web_searches: int = 0
+    long_cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
