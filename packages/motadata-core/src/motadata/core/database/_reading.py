@@ -47,7 +47,7 @@ def reading_connection(driver: ModuleType) -> type:
     class ReadingConnection(driver.Connection):  # type: ignore[misc, name-defined]  # it has no types
         """A connection that reads for a tenant."""
 
-        __slots__ = ("_in_front", "_prepared")
+        __slots__ = ("_in_front", "_is_clean", "_prepared", "_was_read")
 
         async def prepare_reading(self) -> None:
             """Prepare the statements that bind a read; without prepared statements, none."""
@@ -79,22 +79,23 @@ def reading_connection(driver: ModuleType) -> type:
                 return None
             if protocol._is_cancelling():  # noqa: SLF001 - the driver has no other way to ask
                 return None
-            with self._stmt_exclusive_section:
-                # The binding and the statement leave as one message, and the Sync that the driver
-                # sends after its statement ends the transaction of both.
-                self._in_front.put(binding)
-                try:
-                    rows: list[Record] = await protocol.bind_execute(
-                        statement, args, "", 0, False, timeout
-                    )
-                except driver.OutdatedSchemaCacheError:
-                    await self.reload_schema_state()
-                    raise
-                except driver.InvalidCachedStatementError:
-                    self._drop_global_statement_cache()
-                    raise
-                finally:
-                    self._in_front.clear()
+            self._is_clean, self._was_read = False, True
+            # The binding and the statement leave as one message, and the Sync that the driver sends
+            # after its statement ends the transaction of both.
+            self._in_front.put(binding)
+            try:
+                rows: list[Record] = await protocol.bind_execute(
+                    statement, args, "", 0, False, timeout
+                )
+            except driver.OutdatedSchemaCacheError:
+                await self.reload_schema_state()
+                raise
+            except driver.InvalidCachedStatementError:
+                self._drop_global_statement_cache()
+                raise
+            finally:
+                self._in_front.clear()
+            self._is_clean = True  # the next user cleans away what may be left
             return rows
 
     return ReadingConnection

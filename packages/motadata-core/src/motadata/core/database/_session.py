@@ -7,11 +7,10 @@ no round trip, and behind a pooler it reaches the server connection that did the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-from motadata.core.database._driver import Record, load_driver
+from motadata.core.database._driver import load_driver
 from motadata.core.database._reading import reading_connection
 
 
@@ -29,19 +28,8 @@ def connection_class() -> type:
     class TenantConnection(reading_connection(load_driver())):  # type: ignore[misc]  # it has no types
         """A connection that knows whether its session is clean."""
 
+        # Repeated from `_reading`, because the type checker does not see through the call above.
         __slots__ = ("_is_clean", "_was_read")
-
-        async def read_bound(
-            self, binding: bytes, sql: str, args: Sequence[object], *, timeout: float
-        ) -> list[Record] | None:
-            """Run a prepared statement for a tenant; what it left behind, the next user cleans."""
-            self._is_clean = False
-            self._was_read = True
-            rows: list[Record] | None = await super().read_bound(
-                binding, sql, args, timeout=timeout
-            )
-            self._is_clean = True
-            return rows
 
         async def open_transaction(self, script: str, *, timeout: float) -> None:
             """Open a transaction on a clean session: reads leave the cleaning to who comes next."""
