@@ -16,7 +16,7 @@ from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
 from motadata.gateway._provider import Provider
-from motadata.gateway._routing import OFFLINE, Routes
+from motadata.gateway._routing import OFFLINE, NamesGroups, Routes
 from motadata.gateway._steps import Governance, chat_steps, embedding_steps
 
 
@@ -63,26 +63,13 @@ def create_gateway(
         ConfigurationError: A key or address belongs to no provider, a default model to none, or a
             number is out of range.
     """
-    keys = {name: _secret(name, key) for name, key in (api_keys or {}).items()}
-    urls = dict(base_urls or {})
-    if isinstance(providers, str):
-        message = f"providers={providers!r} is a string."
-        raise ConfigurationError(message, remedy=f"Pass [{providers!r}].")
-    wanted = sorted({*keys, *urls}) if providers is None else list(providers)
     _check_numbers(timeout, embedding_threads)
-    served: list[Provider] = [
-        LiteLLMProvider(item, api_key=keys.pop(item, None), base_url=urls.pop(item, None))
-        if isinstance(item, str)
-        else item
-        for item in wanted
-        if item != OFFLINE
-    ]
-    for name in [*keys, *urls]:
-        message = f"There is a key or an address for {name!r}, which is none of the providers."
-        raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
+    served = _served(providers, api_keys or {}, base_urls or {})
     if governance is None:
         governance = Governance(deduplication=Deduplication(), batches=EmbeddingBatches())
-    routes = Routes([OfflineProvider(threads=embedding_threads), *served])
+    routing = governance.routing
+    groups = routing.groups if isinstance(routing, NamesGroups) else {}
+    routes = Routes([OfflineProvider(threads=embedding_threads), *served], groups=groups)
     for model in (default_model, default_embedding_model):
         routes.provider(routes.full_name(model))
     return LLMGateway(
@@ -95,6 +82,31 @@ def create_gateway(
         embedding_steps=embedding_steps(governance),
         parts=governance.parts(),
     )
+
+
+def _served(
+    providers: Iterable[str | Provider] | None,
+    api_keys: Mapping[str, str | SecretStr],
+    base_urls: Mapping[str, str],
+) -> list[Provider]:
+    """Return the providers that are named, each with its key and its address."""
+    keys = {name: _secret(name, key) for name, key in api_keys.items()}
+    urls = dict(base_urls)
+    if isinstance(providers, str):
+        message = f"providers={providers!r} is a string."
+        raise ConfigurationError(message, remedy=f"Pass [{providers!r}].")
+    wanted = sorted({*keys, *urls}) if providers is None else list(providers)
+    served: list[Provider] = [
+        LiteLLMProvider(item, api_key=keys.pop(item, None), base_url=urls.pop(item, None))
+        if isinstance(item, str)
+        else item
+        for item in wanted
+        if item != OFFLINE
+    ]
+    for name in [*keys, *urls]:
+        message = f"There is a key or an address for {name!r}, which is none of the providers."
+        raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
+    return served
 
 
 def _secret(name: str, key: str | SecretStr) -> SecretStr:

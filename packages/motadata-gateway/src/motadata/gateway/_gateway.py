@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
 
@@ -157,30 +157,13 @@ class LLMGateway:
             RateLimitError: The provider asks to wait.
         """
         request = self._chat_request(prompt, model, temperature, max_tokens, tools, options)
-        chunks: asyncio.Queue[CompletionChunk | None] = asyncio.Queue(_CHUNKS_AHEAD)
 
-        # A task of its own keeps the span and the tenant's scope of the call out of the reader's
-        # context, whatever the reader does between two chunks.
-        async def produce() -> None:
-            try:
-                await self._complete(request, timeout, cache, attribution, tenant_id, chunks.put)
-            except asyncio.CancelledError:
-                raise
-            except BaseException:
-                await chunks.put(None)
-                raise
-            await chunks.put(None)
+        def complete(emit: Emit) -> Awaitable[Completion]:
+            return self._complete(request, timeout, cache, attribution, tenant_id, emit)
 
-        producer = asyncio.create_task(produce(), name="gateway-stream")
-        try:
-            while (chunk := await chunks.get()) is not None:
+        async with aclosing(_streamed(complete)) as chunks:
+            async for chunk in chunks:
                 yield chunk
-            await producer
-        finally:
-            producer.cancel()
-            await asyncio.wait({producer})
-            if not producer.cancelled():
-                producer.exception()
 
     async def generate_structured(
         self,
@@ -307,6 +290,7 @@ class LLMGateway:
             cache_policy="use",
             attribution=attribution,
             policy=self._policy,
+            routes=self._routes,
         )
         return await self._embed(call)
 
@@ -375,6 +359,7 @@ class LLMGateway:
             emit=emit,
             attribution=attribution,
             policy=self._policy,
+            routes=self._routes,
         )
         return await self._chat(call)
 
@@ -382,3 +367,35 @@ class LLMGateway:
         if self._closed:
             message = "The gateway is closed."
             raise GatewayError(message, remedy="Call it within its `async with` block.")
+
+
+async def _streamed(
+    complete: Callable[[Emit], Awaitable[Completion]],
+) -> AsyncGenerator[CompletionChunk]:
+    """Yield what a call emits, and end the call when the reader leaves.
+
+    A task of its own keeps the span and the tenant's scope of the call out of the reader's context,
+    whatever the reader does between two chunks.
+    """
+    chunks: asyncio.Queue[CompletionChunk | None] = asyncio.Queue(_CHUNKS_AHEAD)
+
+    async def produce() -> None:
+        try:
+            await complete(chunks.put)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            await chunks.put(None)
+            raise
+        await chunks.put(None)
+
+    producer = asyncio.create_task(produce(), name="gateway-stream")
+    try:
+        while (chunk := await chunks.get()) is not None:
+            yield chunk
+        await producer
+    finally:
+        producer.cancel()
+        await asyncio.wait({producer})
+        if not producer.cancelled():
+            producer.exception()
