@@ -66,7 +66,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class SDKError(Exception):
@@ -310,9 +314,27 @@ class OutputFormatError(ValidationError):
 
 
 class BudgetExceededError(GatewayError):
-    """A tenant's budget does not cover the call."""
+    """A tenant's budget does not cover the call.
+
+    Args:
+        budget: Its name.
+        resets_at: When its next period begins.
+    """
 
     code = "budget_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str = "",
+        resets_at: datetime | None = None,
+        remedy: str | None = None,
+        tenant_id: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, tenant_id=tenant_id)
+        self.budget = budget
+        self.resets_at = resets_at
 
 
 class CircuitOpenError(GatewayError):

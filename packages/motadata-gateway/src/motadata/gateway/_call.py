@@ -11,6 +11,7 @@ from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
 from motadata.core.protocols import Cache, CachePolicy
 from motadata.gateway._provider import Provider
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+from motadata.gateway._routing import Routes
 
 
 Request = TypeVar("Request")
@@ -58,6 +59,7 @@ class CallNotes:
         provider: Who answered, or was asked last.
         model: The full name of the model that answered, or was asked last.
         attempts: Requests that were sent upstream for it.
+        lost: Those of them whose answer never came whole, though the provider may charge for it.
         cached: Whether the response cache answered: `exact`, `semantic`, or empty.
         shared: Whether an equal call under way answered.
         fallback_from: The model that was asked, when another one answered.
@@ -72,6 +74,7 @@ class CallNotes:
     provider: str = ""
     model: str = ""
     attempts: int = 0
+    lost: int = 0
     cached: str = ""
     shared: bool = False
     fallback_from: str | None = None
@@ -97,6 +100,7 @@ class Call(Generic[Request]):
         attribution: On whose behalf it is made.
         policy: Version of the guardrail policy, a part of the response cache's key.
         notes: What happened so far; one object for the whole call.
+        routes: Finds the provider of another model.
     """
 
     request: Request
@@ -109,6 +113,7 @@ class Call(Generic[Request]):
     attribution: Attribution = Attribution()
     policy: str = ""
     notes: CallNotes = field(default_factory=CallNotes)
+    routes: Routes = field(default_factory=lambda: Routes(()))
 
 
 Proceed = Callable[[Call[Request]], Awaitable[Result]]

@@ -162,6 +162,7 @@ class Governance:
         limits: Makes a tenant wait its turn.
         batches: Cuts and merges texts to embed.
         routing: Chooses the provider; retries, breaks, falls back.
+        provider_limits: Makes each single request wait its turn at the provider's key.
     """
 
     usage: CallPart | None = None
@@ -173,6 +174,7 @@ class Governance:
     limits: CallPart | None = None
     batches: CallPart | None = None
     routing: CallPart | None = None
+    provider_limits: CallPart | None = None
 
     def parts(self) -> tuple[CallPart, ...]:
         """Return the parts that are there, in the order in which a call passes them."""
@@ -190,7 +192,7 @@ def chat_steps(governance: Governance) -> tuple[ChatStep, ...]:
         *_chat(g.usage, g.guardrail_inputs),
         cached_completion,
         *_chat(g.semantic_cache, g.deduplication, g.guardrail_outputs),
-        *_chat(g.budgets, g.limits, g.routing),
+        *_chat(g.budgets, g.limits, g.routing, g.provider_limits),
         completed_in_time,
         completed_by_provider,
     )
@@ -205,7 +207,8 @@ def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
         traced_embedding,
         *_embedding(g.usage, g.guardrail_inputs),
         cached_vectors,
-        *_embedding(g.deduplication, g.budgets, g.limits, g.batches, g.routing),
+        *_embedding(g.deduplication, g.budgets, g.limits, g.batches),
+        *_embedding(g.routing, g.provider_limits),
         embedded_in_time,
         embedded_by_provider,
     )
