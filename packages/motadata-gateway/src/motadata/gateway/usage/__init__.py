@@ -7,10 +7,24 @@ from motadata.gateway.usage._payloads import (
     usage_from_gemini,
     usage_from_openai,
 )
+from motadata.gateway.usage._prices import (
+    ModelPrices,
+    PriceTable,
+    Service,
+    Tariff,
+    TokenPrices,
+    packaged_prices,
+)
 
 
 __all__ = [
+    "ModelPrices",
+    "PriceTable",
+    "Service",
+    "Tariff",
+    "TokenPrices",
     "merged_counts",
+    "packaged_prices",
     "usage_from_anthropic",
     "usage_from_bedrock",
     "usage_from_gemini",

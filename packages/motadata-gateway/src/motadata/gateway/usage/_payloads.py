@@ -10,7 +10,8 @@ a count contains another:
 - Gemini counts cached tokens within `promptTokenCount`, thoughts beside `candidatesTokenCount` and
   what its tools read beside `promptTokenCount`.
 
-A stream says its usage in one event or in several: `merged_counts` adds a later one to what is known.
+A stream says its usage in one event or in several: `merged_counts` adds a later one to what is
+known.
 """
 
 from __future__ import annotations
