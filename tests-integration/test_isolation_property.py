@@ -21,6 +21,7 @@ from motadata.core.testing.isolation import (
     BusSite,
     CacheSite,
     LogSite,
+    MetricSite,
     NetworkSite,
     Site,
     TableSite,
@@ -70,6 +71,7 @@ async def every_store(
             await enter(create_message_bus(nats.url, credentials=token)), name="nats", weight=2
         ),
         LogSite(weight=2),
+        MetricSite(weight=2),
     )
 
 
@@ -113,11 +115,13 @@ async def test_a_storm_of_cancelled_calls_mixes_up_no_answers_and_leaks_no_conne
     client = pytest.importorskip("redis.asyncio").Redis
     async with AsyncExitStack() as stack:
         sites = await every_store(stack, database_dsns.runtime, embedded_redis, embedded_nats)
+        # What never waits cannot be given up in flight.
+        sites = sites[1:6]
         world = await stack.enter_async_context(World(sites))
         before = asyncio.all_tasks()
-        await world.run(random_operations(world, seed=3, count=2_000, cancelled=0.5))
+        await world.run(random_operations(world, seed=3, count=2_000, cancelled=0.9))
 
-        assert sum(site.unknown for site in sites) > 200
+        assert sum(site.unknown for site in sites) > 500
         # All of the pool is free again, and no task outlives its caller for long.
         async with asyncio.timeout(20):
             while (  # noqa: ASYNC110 - nothing tells

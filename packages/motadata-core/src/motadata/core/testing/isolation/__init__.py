@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from motadata.core.testing.isolation._buses import BusSite
 from motadata.core.testing.isolation._caches import CacheSite
+from motadata.core.testing.isolation._metrics import MetricSite
 from motadata.core.testing.isolation._network import NetworkSite
 from motadata.core.testing.isolation._operations import (
     INTRUDERS,
@@ -36,6 +37,7 @@ __all__ = [
     "IsolationReport",
     "Leak",
     "LogSite",
+    "MetricSite",
     "NetworkSite",
     "Operation",
     "Site",

@@ -31,7 +31,7 @@ KEYS: Final = (
     "k", "b", "b:k", "b-k", "*", ">", "a*", "?", "[ab]", "{a}:k", "generation", "tag:t",
     "cache:{a}:k", "a:a:k", "\\*", "..", "K",
 )  # fmt: skip
-SPACES: Final = ("default", "a", "b", "A", "tag", "namespace")
+SPACES: Final = ("default", "default", "default", "a", "a", "A", "tag", "namespace")
 TAGS: Final = ("t", "*", "a:t", "k")
 PATTERNS: Final = ("*", "k*", "?", "*:*", "a*", "[ab]", "{*", "*k", "**", "generation", "b-*")
 
@@ -61,8 +61,8 @@ class CacheSite:
         self._clear()
         self._verbs = (
             self._set, self._set, self._set, self._get, self._get, self._get, self._get,
-            self._get_many, self._set_many, self._compute, self._compute, self._delete,
-            self._pattern, self._tag, self._forget, self._intrude,
+            self._get_many, self._get_many, self._set_many, self._compute, self._compute,
+            self._delete, self._pattern, self._pattern, self._tag, self._forget, self._intrude,
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
@@ -171,9 +171,9 @@ class CacheSite:
         answer = await self._attempt(
             partial(self._cache.delete, place[1], namespace=place[0], tenant_id=tenant), operation
         )
-        content = self._shelves[tenant].content(place)
-        is_certain = not self._forgetful and content is not None and len(content) == 1
-        if is_certain and answer is not UNKNOWN and answer == (content == {None}):
+        expected = self._shelves[tenant].count([place])
+        is_certain = not self._forgetful and expected is not None
+        if is_certain and answer is not UNKNOWN and answer != (expected == 1):
             message = f"{self.name}: {tenant!r} deleted {place!r}: {answer}."
             raise Leak(message)
         self._forgot(tenant, [place], answer)
@@ -185,9 +185,14 @@ class CacheSite:
             operation,
         )
         glob = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-        places = self._shelves[tenant].places(
-            lambda place: place[0] == space and glob.fullmatch(place[1]) is not None
+        shelf = self._shelves[tenant]
+        places = list(
+            shelf.places(lambda place: place[0] == space and glob.fullmatch(place[1]) is not None)
         )
+        expected = shelf.count(places)
+        if not self._forgetful and answer is not UNKNOWN and expected not in (None, answer):
+            message = f"{self.name}: {tenant!r} forgot {answer} of {expected} by {pattern!r}."
+            raise Leak(message)
         self._forgot(tenant, places, answer)
 
     async def _tag(self, tenant: str, operation: Operation) -> None:

@@ -36,6 +36,7 @@ INTRUDERS: Final = (
 
 _TURNS: Final = 40
 """How many turns of the loop a cancelled call lives at most."""
+_USUAL_TURNS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def random_operations(
             key=number(1 << 16),
             space=number(1 << 16),
             other=number(1 << 16),
-            cancel_after=number(_TURNS) if source.random() < cancelled else None,
+            cancel_after=_soon(source) if source.random() < cancelled else None,
         )
 
 
@@ -108,6 +109,11 @@ def programs(world: World, *, longest: int = 60) -> SearchStrategy[list[Operatio
         cancel_after=st.none() | st.integers(0, _TURNS),
     )
     return st.lists(operation, min_size=1, max_size=longest)
+
+
+def _soon(source: random.Random) -> int:
+    """Draw when a call is given up: mostly within the first turns, where it is in flight."""
+    return min(_TURNS, 1 + int(source.expovariate(1 / _USUAL_TURNS)))
 
 
 def _weighted(world: World) -> list[int]:

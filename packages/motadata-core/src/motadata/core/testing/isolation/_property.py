@@ -105,5 +105,12 @@ def _try_short_programs(
         no_tenant_meets_another()
     except Flaky as error:
         # Tenants act at the same time, so a leak need not come back when its program is repeated.
-        message = f"A leak that does not come every time: {error.exceptions[0]}"
+        message = f"A leak that does not come every time: {_leak_in(error)}"
         raise Leak(message) from error
+
+
+def _leak_in(error: BaseException) -> BaseException:
+    """Return the first failure of those that Hypothesis saw."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

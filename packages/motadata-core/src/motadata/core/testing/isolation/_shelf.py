@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from motadata.core.testing.isolation._site import UNKNOWN, Cell
@@ -37,10 +37,12 @@ class Shelf:
         """Yield the places that were ever written or read, and that fit."""
         return (place for place in list(self._cells) if holds(place))
 
-    def content(self, place: Place) -> set[int | None] | None:
-        """Return what the place holds for certain, None where that is in doubt."""
-        cell = self._cells[place]
-        return None if cell.late else cell.now
+    def count(self, places: Sequence[Place]) -> int | None:
+        """Return how many of the places hold something, None where that is in doubt."""
+        cells = [self._cells[place] for place in places]
+        if self._clock < self._doubt_until or any(cell.late or len(cell.now) > 1 for cell in cells):
+            return None
+        return sum(cell.now != {None} for cell in cells)
 
     def holds(self, place: Place, serials: Callable[[int], bool]) -> bool:
         """Tell whether the place may hold one of these writes."""
