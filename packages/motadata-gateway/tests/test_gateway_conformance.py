@@ -1,4 +1,4 @@
-"""Both ways through the gateway keep the contract: the offline models, and litellm over HTTP."""
+"""All ways through the gateway keep the contract: offline models, the native lane, and litellm."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ class TestOfflineModelsWithCache(GatewayConformance):
 @pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning")
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
 class TestLitellm(GatewayConformance):
+    caches = True
+
+    @pytest.fixture
+    async def gateway(self, openai_server: OpenAIServer) -> AsyncIterator[Gateway]:
+        async with create_gateway(
+            ["litellm:openai"],
+            "openai/gpt-4o-mini",
+            {"openai": "sk-test"},
+            default_embedding_model="openai/text-embedding-3-small",
+            base_urls={"openai": openai_server.url},
+            cache=create_memory_cache(),
+        ) as made:
+            yield made
+
+
+class TestNativeProvider(GatewayConformance):
     caches = True
 
     @pytest.fixture

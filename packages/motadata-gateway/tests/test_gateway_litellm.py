@@ -24,7 +24,7 @@ from motadata.core.errors import (
 from motadata.core.models import Message, Passage, ToolCall, ToolDefinition
 from motadata.core.testing.openai_server import OpenAIServer, Reply
 from motadata.gateway import LLMGateway, create_gateway
-from motadata.gateway._litellm_errors import parse_retry_after
+from motadata.gateway._refusals import parse_retry_after
 from motadata.gateway._litellm_module import planted_file
 
 
@@ -45,7 +45,7 @@ LOOK_UP = ToolDefinition(
 @pytest.fixture
 async def gateway(openai_server: OpenAIServer) -> AsyncIterator[LLMGateway]:
     async with create_gateway(
-        ["openai"],
+        ["litellm:openai"],
         MODEL,
         {"openai": KEY},
         default_embedding_model="openai/text-embedding-3-small",
@@ -344,7 +344,7 @@ def test_retry_after_is_read_as_number_or_date(header: str, seconds: float | Non
 
 async def test_a_server_that_is_not_there_is_a_provider_error():
     async with create_gateway(
-        ["openai"], MODEL, {"openai": KEY}, base_urls={"openai": "http://127.0.0.1:9/v1"}
+        ["litellm:openai"], MODEL, {"openai": KEY}, base_urls={"openai": "http://127.0.0.1:9/v1"}
     ) as gateway:
         with pytest.raises(ProviderError) as raised:
             await gateway.generate_async("hello", tenant_id="acme")

@@ -21,6 +21,9 @@ from motadata.gateway._embedding_batches import BatchPolicy, EmbeddingBatches
 from motadata.gateway._extractive import UNKNOWN
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
+from motadata.gateway._keys import KeySource
+from motadata.gateway._litellm import LiteLLMProvider
+from motadata.gateway._native import AnthropicProvider, HttpLimits, OpenAIProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
 from motadata.gateway._provider import Provider
 from motadata.gateway._rendering import render_message
@@ -35,6 +38,7 @@ __all__ = [
     "EMBEDDING_MODEL",
     "EXTRACTIVE_MODEL",
     "UNKNOWN",
+    "AnthropicProvider",
     "Attribution",
     "BatchPolicy",
     "Call",
@@ -48,7 +52,11 @@ __all__ = [
     "EmbeddingRequest",
     "EmbeddingStep",
     "Governance",
+    "HttpLimits",
+    "KeySource",
     "LLMGateway",
+    "LiteLLMProvider",
+    "OpenAIProvider",
     "Proceed",
     "Provider",
     "SemanticCache",

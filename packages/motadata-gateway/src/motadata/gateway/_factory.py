@@ -13,7 +13,9 @@ from motadata.gateway._call import ChatStep
 from motadata.gateway._deduplication import Deduplication
 from motadata.gateway._embedding_batches import EmbeddingBatches
 from motadata.gateway._gateway import LLMGateway
+from motadata.gateway._keys import KeySource
 from motadata.gateway._litellm import LiteLLMProvider
+from motadata.gateway._native import COMPATIBLE, AnthropicProvider, OpenAIProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
 from motadata.gateway._provider import Provider
 from motadata.gateway._routing import OFFLINE, NamesGroups, Routes
@@ -22,9 +24,10 @@ from motadata.gateway._steps import Governance, chat_steps, embedding_steps
 
 _MAX_TIMEOUT: Final = 86_400.0
 _MAX_THREADS: Final = 16
+_BY_LITELLM: Final = "litellm:"
 
 
-def create_gateway(
+def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a default
     providers: Iterable[str | Provider] | None = None,
     default_model: str = EXTRACTIVE_MODEL,
     api_keys: Mapping[str, str | SecretStr] | None = None,
@@ -32,6 +35,7 @@ def create_gateway(
     default_embedding_model: str = EMBEDDING_MODEL,
     cache: Cache | None = None,
     base_urls: Mapping[str, str] | None = None,
+    tenant_keys: KeySource | None = None,
     timeout: float = 60.0,
     embedding_threads: int = 1,
     governance: Governance | None = None,
@@ -43,15 +47,17 @@ def create_gateway(
             answer = await gateway.generate_async("Hello", tenant_id="acme")
 
     Args:
-        providers: Names of litellm's providers (`openai`, `anthropic`, `ollama`…), or objects that
-            serve models themselves. None means whatever has a key or an address. The offline
-            models are there in any case.
+        providers: Names of providers (`openai`, `anthropic`, `ollama`…), or objects that serve
+            models themselves. Anthropic and those that speak OpenAI's wire format are called
+            directly, all others through litellm, as is any by the name `litellm:openai`. None
+            means whatever has a key or an address. The offline models are there in any case.
         default_model: What answers when a call names no model.
         api_keys: A key by provider. For a provider that is named in `providers` without one,
-            litellm looks at the environment variables that are usual for it.
+            the environment variables that are usual for it are looked at.
         default_embedding_model: What embeds when a call names no model.
         cache: The response cache; None means that every call reaches its provider.
         base_urls: Address by provider, when it is not the provider's own.
+        tenant_keys: Knows the keys that tenants brought along, which are used in place of ours.
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model, 1 to 16.
         governance: What records, limits, pays, guards and routes the calls. None only joins equal
@@ -64,7 +70,7 @@ def create_gateway(
             number is out of range.
     """
     _check_numbers(timeout, embedding_threads)
-    served = _served(providers, api_keys or {}, base_urls or {})
+    served = _served(providers, api_keys or {}, base_urls or {}, tenant_keys)
     if governance is None:
         governance = Governance(deduplication=Deduplication(), batches=EmbeddingBatches())
     routing = governance.routing
@@ -88,6 +94,7 @@ def _served(
     providers: Iterable[str | Provider] | None,
     api_keys: Mapping[str, str | SecretStr],
     base_urls: Mapping[str, str],
+    tenant_keys: KeySource | None,
 ) -> list[Provider]:
     """Return the providers that are named, each with its key and its address."""
     keys = {name: _secret(name, key) for name, key in api_keys.items()}
@@ -97,9 +104,7 @@ def _served(
         raise ConfigurationError(message, remedy=f"Pass [{providers!r}].")
     wanted = sorted({*keys, *urls}) if providers is None else list(providers)
     served: list[Provider] = [
-        LiteLLMProvider(item, api_key=keys.pop(item, None), base_url=urls.pop(item, None))
-        if isinstance(item, str)
-        else item
+        _provider(item, keys, urls, tenant_keys) if isinstance(item, str) else item
         for item in wanted
         if item != OFFLINE
     ]
@@ -107,6 +112,22 @@ def _served(
         message = f"There is a key or an address for {name!r}, which is none of the providers."
         raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
     return served
+
+
+def _provider(
+    wanted: str,
+    keys: dict[str, SecretStr],
+    urls: dict[str, str],
+    tenant_keys: KeySource | None,
+) -> Provider:
+    """Return who serves a name, and take its key and address out of the rest."""
+    name = wanted.removeprefix(_BY_LITELLM)
+    key, url = keys.pop(name, None), urls.pop(name, None)
+    if name == wanted == "anthropic":
+        return AnthropicProvider(name, api_key=key, base_url=url, keys=tenant_keys)
+    if name == wanted and name in COMPATIBLE:
+        return OpenAIProvider(name, api_key=key, base_url=url, keys=tenant_keys)
+    return LiteLLMProvider(name, api_key=key, base_url=url, keys=tenant_keys)
 
 
 def _secret(name: str, key: str | SecretStr) -> SecretStr:

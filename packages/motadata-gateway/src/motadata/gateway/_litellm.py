@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
-from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
+from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.observability import inject_trace
 from motadata.gateway import _wire
+from motadata.gateway._keys import KeySource, key_for
 from motadata.gateway._litellm_errors import mapped
 from motadata.gateway._litellm_module import cost_of, loaded
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+from motadata.gateway._wire_requests import chat_arguments
+from motadata.gateway._wire_streams import StreamCollector
 
 
 if TYPE_CHECKING:
@@ -42,14 +45,21 @@ class LiteLLMProvider:
         name: As litellm calls the provider.
         api_key: None leaves it to litellm to find credentials in the environment.
         base_url: None means the provider's own address.
+        keys: Knows the keys that tenants brought along.
     """
 
     def __init__(
-        self, name: str, *, api_key: SecretStr | None = None, base_url: str | None = None
+        self,
+        name: str,
+        *,
+        api_key: SecretStr | None = None,
+        base_url: str | None = None,
+        keys: KeySource | None = None,
     ) -> None:
         self._name = name
         self._api_key = api_key
         self._base_url = base_url
+        self._keys = keys
 
     @property
     def name(self) -> str:
@@ -71,8 +81,9 @@ class LiteLLMProvider:
             RateLimitError: The provider asks to wait.
         """
         litellm = await loaded()
+        arguments = await self._chat(request, stream=False)
         with mapped(request.model):
-            response = await litellm.acompletion(**self._chat(request, stream=False))
+            response = await litellm.acompletion(**arguments)
             answer = _wire.completion(response, request.model)
         return _with_cost(litellm, answer)
 
@@ -86,9 +97,10 @@ class LiteLLMProvider:
             RateLimitError: The provider asks to wait.
         """
         litellm = await loaded()
-        collector = _wire.StreamCollector(request)
+        collector = StreamCollector(request)
+        arguments = await self._chat(request, stream=True)
         with mapped(request.model):
-            response = await litellm.acompletion(**self._chat(request, stream=True))
+            response = await litellm.acompletion(**arguments)
             try:
                 async for part in response:
                     text = collector.text_of(part)
@@ -110,9 +122,10 @@ class LiteLLMProvider:
             RateLimitError: The provider asks to wait.
         """
         litellm = await loaded()
+        access = await self._access()
         with mapped(request.model):
             response = await litellm.aembedding(
-                model=request.model, input=list(request.texts), **self._access()
+                model=request.model, input=list(request.texts), **access
             )
             return _wire.embeddings(response, request.model)
 
@@ -125,8 +138,8 @@ class LiteLLMProvider:
     async def aclose(self) -> None:
         """Do nothing: litellm shares its connections between all who use it in this process."""
 
-    def _chat(self, request: ChatRequest, *, stream: bool) -> dict[str, object]:
-        arguments = _wire.chat_arguments(request) | self._access()
+    async def _chat(self, request: ChatRequest, *, stream: bool) -> dict[str, object]:
+        arguments = chat_arguments(request, model=request.model) | await self._access()
         if request.tools:
             # Otherwise litellm imports the package `mcp`, which it does not depend on, to look for
             # tools of its own proxy among ours.
@@ -135,24 +148,24 @@ class LiteLLMProvider:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         return arguments
 
-    def _access(self) -> dict[str, object]:
+    async def _access(self) -> dict[str, object]:
         """Return key, address, the trace, and the word that nothing is tried twice."""
         access: dict[str, object] = {"num_retries": 0, "max_retries": _NEVER}
         headers: dict[str, str] = {}
         inject_trace(headers)
         if headers:
             access["extra_headers"] = headers
-        if self._api_key is not None:
-            access["api_key"] = self._api_key.get_secret_value()
+        key = await key_for(self._name, self._api_key, self._keys)
+        if key is not None:
+            access["api_key"] = key.get_secret_value()
         if self._base_url is not None:
             access["api_base"] = self._base_url
         return access
 
 
 def _with_cost(litellm: ModuleType, answer: Completion) -> Completion:
-    usage = answer.usage
-    cost = cost_of(litellm, answer.model, usage)
-    return replace(answer, usage=Usage(usage.input_tokens, usage.output_tokens, cost))
+    cost = cost_of(litellm, answer.model, answer.usage)
+    return replace(answer, usage=replace(answer.usage, cost_usd=cost))
 
 
 def _has_reason(response: object) -> bool:

@@ -1,26 +1,17 @@
-"""litellm's exceptions as ours: by status, without a word of their text.
+"""litellm's exceptions as ours: by status and kind, without a word of their text.
 
-The text of a provider's error may quote the prompt or the key. It stays in the `__cause__`, for a
-debugger; what we raise, log or show names the model and the status only.
+The text stays in the `__cause__`, for a debugger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
-from motadata.core.errors import (
-    ConfigurationError,
-    GatewayError,
-    ProviderError,
-    RateLimitError,
-    SDKError,
-    ValidationError,
-)
+from motadata.core.errors import ProviderError, SDKError
+from motadata.gateway._refusals import parse_retry_after, refusal, unknown_model, unreachable
 
 
 _UNKNOWN_MODEL: Final = frozenset({"NotFoundError", "LiteLLMUnknownProvider"})
@@ -28,7 +19,6 @@ _REFUSED: Final = frozenset(
     {"BadRequestError", "ContextWindowExceededError", "UnsupportedParamsError"}
 )
 _UNREACHABLE: Final = frozenset({"Timeout", "APIConnectionError", "APITimeoutError"})
-_LONGEST_WAIT: Final = 86_400.0
 
 
 @contextmanager
@@ -42,7 +32,7 @@ def mapped(model: str) -> Iterator[None]:
         raise as_sdk_error(error, model) from error
 
 
-def as_sdk_error(error: Exception, model: str) -> GatewayError | ConfigurationError:
+def as_sdk_error(error: Exception, model: str) -> SDKError:
     """Return the error of ours that says the same.
 
     Args:
@@ -53,44 +43,19 @@ def as_sdk_error(error: Exception, model: str) -> GatewayError | ConfigurationEr
     original = getattr(error, "original_exception", None)
     error = original if isinstance(original, Exception) else error
     kind = type(error).__name__
-    status = _status(error)
     kinds = {cls.__name__ for cls in type(error).__mro__}
-    if kind == "ContentPolicyViolationError":
-        message = f"The provider of {model!r} refused the content of the request."
-        return ValidationError(message, remedy="Rephrase it.")
-    if kind == "BadRequestError" and "LLM Provider NOT provided" in str(error):
-        return _unknown(model)
-    if kinds & _UNKNOWN_MODEL or status == HTTPStatus.NOT_FOUND:
-        return _unknown(model)
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        message = f"The provider of {model!r} refused the key (status {status})."
-        return ConfigurationError(message, remedy="Give a valid one in `api_keys`.")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        wait = _retry_after(error)
-        hint = "" if wait is None else f" for {wait:g} s"
-        message = f"The provider of {model!r} asks to wait{hint}."
-        return RateLimitError(message, retry_after=wait, remedy="Try again later.")
-    if kinds & _UNREACHABLE or status == HTTPStatus.REQUEST_TIMEOUT:
-        message = f"The provider of {model!r} could not be reached or fell silent ({kind})."
-        return ProviderError(message, remedy="Try again, or check its address.", retryable=True)
-    if kinds & _REFUSED or status in (
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    ):
-        message = f"The provider of {model!r} refused the request ({kind})."
-        remedy = "Check its parameters, and its length against the model's context."
-        return ValidationError(message, remedy=remedy)
-    shown = f"status {status}" if status else kind
-    retryable = status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    message = f"The provider of {model!r} failed ({shown})."
-    remedy = "Try again." if retryable else "See the cause of this error."
-    return ProviderError(message, remedy=remedy, retryable=retryable)
-
-
-def _unknown(model: str) -> ConfigurationError:
-    message = f"The provider does not know the model {model!r}."
-    return ConfigurationError(message, remedy="Check its name, and what the key may use.")
+    if kinds & _UNKNOWN_MODEL or "LLM Provider NOT provided" in str(error):
+        return unknown_model(model)
+    if kinds & _UNREACHABLE:
+        return unreachable(model, kind)
+    status = _status(error)
+    if status is None and kinds & _REFUSED:
+        status = HTTPStatus.BAD_REQUEST.value
+    if status is None:
+        message = f"The provider of {model!r} failed ({kind})."
+        return ProviderError(message, remedy="See the cause of this error.", retryable=False)
+    codes = (kind, str(getattr(error, "code", "")), str(getattr(error, "type", "")))
+    return refusal(model, status, codes=codes, words=str(error), retry_after=_retry_after(error))
 
 
 def _status(error: Exception) -> int | None:
@@ -109,20 +74,3 @@ def _retry_after(error: Exception) -> float | None:
             if seconds is not None:
                 return seconds
     return None
-
-
-def parse_retry_after(text: str) -> float | None:
-    """Return the seconds that a `Retry-After` header names, at most a day, or None."""
-    text = text.strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (zoned - datetime.now(UTC)).total_seconds()
-    if seconds != seconds:  # noqa: PLR0124 - not a number
-        return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT)

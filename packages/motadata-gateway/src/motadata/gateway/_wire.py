@@ -1,11 +1,15 @@
-"""Our messages as litellm takes them, and its answers as ours; the shapes are OpenAI's.
+"""Whole answers in OpenAI's shapes as ours, whether they come as JSON or as litellm's objects.
 
-What comes back is checked by pydantic before anything is read from it: a provider's answer is data
-from outside.
+They are checked by pydantic before anything is read from them: a provider's answer is data from
+outside.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import sys
+from array import array
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -13,35 +17,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import ValidationError as ShapeError
 
 from motadata.core.errors import ProviderError
-from motadata.core.models import (
-    Completion,
-    Embeddings,
-    FinishReason,
-    Message,
-    ToolCall,
-    ToolDefinition,
-    Usage,
-)
-from motadata.gateway._rendering import render_message
-from motadata.gateway._requests import ChatOptions, ChatRequest
-from motadata.gateway._schemas import response_format
+from motadata.core.models import Completion, Embeddings, FinishReason, ToolCall, Usage
+from motadata.gateway.usage import usage_from_openai
 
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
+    "eos": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_CHARACTERS_PER_TOKEN: Final = 4
+_FLOAT_BYTES: Final = 4
 
 
 class _Shape(BaseModel):
     model_config = ConfigDict(from_attributes=True, extra="ignore")
 
 
-Shape = TypeVar("Shape", bound=_Shape)
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class _Function(_Shape):
@@ -49,74 +44,52 @@ class _Function(_Shape):
     arguments: str | None = None
 
 
-class _ToolCall(_Shape):
+class ToolCallShape(_Shape):
+    """A wish to call a tool, or a piece of one in a stream."""
+
     index: int | None = None
     id: str | None = None
     function: _Function = Field(default_factory=_Function)
 
 
-class _Message(_Shape):
-    content: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+class MessageShape(_Shape):
+    """What the model says, or a piece of it; Mistral sends a list of parts at times."""
+
+    content: str | list[dict[str, object]] | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCallShape] | None = None
+
+    @property
+    def text(self) -> str:
+        """The words of it, without what was only thought."""
+        if isinstance(self.content, str):
+            return self.content
+        parts = [part.get("text") for part in self.content or () if part.get("type") == "text"]
+        return "".join(part for part in parts if isinstance(part, str))
 
 
 class _Choice(_Shape):
-    message: _Message | None = None
-    delta: _Message | None = None
+    index: int | None = None
+    message: MessageShape | None = None
+    delta: MessageShape | None = None
     finish_reason: str | None = None
 
 
-class _Usage(_Shape):
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
+class ResponseShape(_Shape):
+    """An answer, or an event of a stream."""
 
-
-class _Response(_Shape):
     choices: list[_Choice] = []
-    usage: _Usage | None = None
+    usage: object = None
 
 
 class _Vector(_Shape):
-    embedding: list[float]
+    embedding: list[float] | str
     index: int | None = None
 
 
 class _EmbeddingResponse(_Shape):
     data: list[_Vector | dict[str, object]]
-    usage: _Usage | None = None
-
-
-def chat_arguments(request: ChatRequest) -> dict[str, object]:
-    """Return what the request says, without key and address."""
-    arguments: dict[str, object] = {
-        "model": request.model,
-        "messages": [_sent(message) for message in request.messages],
-    }
-    if request.temperature is not None:
-        arguments["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        arguments["max_tokens"] = request.max_tokens
-    if request.tools:
-        arguments["tools"] = [_tool(tool) for tool in request.tools]
-    return arguments | _options(request.options)
-
-
-def _options(options: ChatOptions) -> dict[str, object]:
-    arguments: dict[str, object] = {}
-    choice = options.tool_choice
-    if choice in ("auto", "none", "required"):
-        arguments["tool_choice"] = choice
-    elif choice is not None:
-        arguments["tool_choice"] = {"type": "function", "function": {"name": choice}}
-    if options.top_p is not None:
-        arguments["top_p"] = options.top_p
-    if options.stop:
-        arguments["stop"] = list(options.stop)
-    if options.seed is not None:
-        arguments["seed"] = options.seed
-    if options.output_schema is not None:
-        arguments["response_format"] = response_format(options.output_schema)
-    return arguments
+    usage: object = None
 
 
 def completion(response: object, model: str) -> Completion:
@@ -125,24 +98,27 @@ def completion(response: object, model: str) -> Completion:
     Raises:
         ProviderError: It has not the shape of one.
     """
-    answer = _read(_Response, response, model)
+    answer = read(ResponseShape, response, model)
     if not answer.choices or answer.choices[0].message is None:
-        raise _malformed(model)
+        raise malformed(model)
     choice = answer.choices[0]
-    message = choice.message or _Message()
+    message = choice.message or MessageShape()
     calls = tuple(
         ToolCall(
             call.id or f"call-{number}", call.function.name or "", call.function.arguments or ""
         )
         for number, call in enumerate(message.tool_calls or (), 1)
     )
-    used = answer.usage or _Usage()
+    # A model that refuses says so in a field of its own; that is no answer to keep.
+    refused = not message.content and not calls and message.refusal
     return Completion(
-        text=message.content or "",
+        text=message.refusal or "" if refused else message.text,
         model=model,
-        finish_reason=_finish(choice.finish_reason, calls=bool(calls)),
+        finish_reason="content_filter"
+        if refused
+        else finish_reason(choice.finish_reason, calls=bool(calls)),
         tool_calls=calls,
-        usage=Usage(used.prompt_tokens, used.completion_tokens),
+        usage=read_usage(answer.usage) or Usage(),
     )
 
 
@@ -152,126 +128,64 @@ def embeddings(response: object, model: str) -> Embeddings:
     Raises:
         ProviderError: It has not the shape of them.
     """
-    answer = _read(_EmbeddingResponse, response, model)
+    answer = read(_EmbeddingResponse, response, model)
     items = [
-        item if isinstance(item, _Vector) else _read(_Vector, item, model) for item in answer.data
+        item if isinstance(item, _Vector) else read(_Vector, item, model) for item in answer.data
     ]
     numbered = [
         (place if item.index is None else item.index, item) for place, item in enumerate(items)
     ]
     vectors = tuple(
-        tuple(item.embedding) for _, item in sorted(numbered, key=lambda entry: entry[0])
+        _numbers(item.embedding, model) for _, item in sorted(numbered, key=lambda entry: entry[0])
     )
-    used = answer.usage or _Usage()
-    return Embeddings(vectors, model, Usage(input_tokens=used.prompt_tokens))
+    used = read_usage(answer.usage) or Usage()
+    return Embeddings(vectors, model, Usage(input_tokens=used.input_tokens))
 
 
-class StreamCollector:
-    """Adds up the parts of a streamed answer: text, pieces of tool calls, usage, finish reason.
-
-    Usage is read from whichever part carries it. When none does, tokens are estimated at four
-    characters each, so that a limit or a budget never counts a streamed answer as free.
-    """
-
-    def __init__(self, request: ChatRequest) -> None:
-        self._request = request
-        self._text: list[str] = []
-        self._calls: dict[int, ToolCall] = {}
-        self._usage: _Usage | None = None
-        self._finish: str | None = None
-        self._complete = True
-
-    def text_of(self, part: object) -> str:
-        """Take in one part and return its text, which may be empty.
-
-        Raises:
-            ProviderError: It has not the shape of one.
-        """
-        chunk = _read(_Response, part, self._request.model)
-        if chunk.usage is not None:
-            self._usage = chunk.usage
-        if not chunk.choices:
-            return ""
-        choice = chunk.choices[0]
-        self._finish = choice.finish_reason or self._finish
-        delta = choice.delta or _Message()
-        for position, call in enumerate(delta.tool_calls or ()):
-            self._add_call(position if call.index is None else call.index, call)
-        text = delta.content or ""
-        self._text.append(text)
-        return text
-
-    def ended(self, *, complete: bool) -> None:
-        """Note that no more parts come, and whether that was the provider's word."""
-        self._complete = complete
-
-    def completion(self) -> Completion:
-        """Return the whole answer.
-
-        Raises:
-            ProviderError: The stream ended before the answer did.
-        """
-        model = self._request.model
-        if self._finish is None or not self._complete:
-            message = f"The stream of the model {model!r} ended before the answer did."
-            raise ProviderError(message, remedy="Try again.", retryable=True)
-        text = "".join(self._text)
-        calls = tuple(self._calls[index] for index in sorted(self._calls))
-        finish = _finish(self._finish, calls=bool(calls))
-        return Completion(text, model, finish, calls, self._used(text))
-
-    def _add_call(self, index: int, piece: _ToolCall) -> None:
-        known = self._calls.get(index, ToolCall(f"call-{index + 1}", "", ""))
-        self._calls[index] = ToolCall(
-            piece.id or known.id,
-            known.name + (piece.function.name or ""),
-            known.arguments + (piece.function.arguments or ""),
-        )
-
-    def _used(self, text: str) -> Usage:
-        if self._usage is not None:
-            return Usage(self._usage.prompt_tokens, self._usage.completion_tokens)
-        sent = sum(len(render_message(message)) for message in self._request.messages)
-        return Usage(-(-sent // _CHARACTERS_PER_TOKEN), -(-len(text) // _CHARACTERS_PER_TOKEN))
-
-
-def _sent(message: Message) -> dict[str, object]:
-    sent: dict[str, object] = {"role": message.role, "content": render_message(message)}
-    if message.tool_call_id is not None:
-        sent["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        sent["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    return sent
-
-
-def _tool(tool: ToolDefinition) -> dict[str, object]:
-    parameters = dict(tool.parameters) or {"type": "object", "properties": {}}
-    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
-    return {"type": "function", "function": function}
-
-
-def _finish(reason: str | None, *, calls: bool) -> FinishReason:
-    # Some providers say `stop` although the answer is a wish to call tools.
+def finish_reason(reason: str | None, *, calls: bool) -> FinishReason:
+    """Return a reason in our words; some say `stop` although the answer wishes to call tools."""
     if calls and reason in ("stop", "function_call", None):
         return "tool_calls"
     return _FINISH.get(reason or "", "unknown")
 
 
-def _read(shape: type[Shape], value: object, model: str) -> Shape:
+def read_usage(usage: object) -> Usage | None:
+    """Read what was used, from JSON or from an object of litellm's; None when nothing is said."""
+    if isinstance(usage, BaseModel):
+        usage = usage.model_dump()
+    return usage_from_openai(usage) if isinstance(usage, Mapping) and usage else None
+
+
+def read(shape: type[Shape], value: object, model: str) -> Shape:
+    """Check that a value has a shape.
+
+    Raises:
+        ProviderError: It has another.
+    """
     try:
         return shape.model_validate(value)
     except ShapeError:
         # Not the cause of the error: its text quotes the answer.
-        raise _malformed(model) from None
+        raise malformed(model) from None
 
 
-def _malformed(model: str) -> ProviderError:
+def malformed(model: str) -> ProviderError:
+    """Return the error that an answer is none."""
     message = f"The answer of the model {model!r} has not the shape of one."
     return ProviderError(message, remedy="Check the provider's address.", retryable=False)
+
+
+def _numbers(vector: list[float] | str, model: str) -> tuple[float, ...]:
+    """Return a vector that came as numbers, or as base64 of little-endian float32."""
+    if not isinstance(vector, str):
+        return tuple(vector)
+    try:
+        data = base64.b64decode(vector, validate=True)
+    except binascii.Error:
+        raise malformed(model) from None
+    if not data or len(data) % _FLOAT_BYTES:
+        raise malformed(model)
+    numbers = array("f", data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return tuple(numbers)
