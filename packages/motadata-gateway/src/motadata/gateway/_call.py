@@ -66,6 +66,7 @@ class CallNotes:
         first_token: Seconds to the first part of a streamed answer.
         spent: What the provider charged this call for; None when it charged another, or nobody.
         saved_usd: What the answer would have cost, when it was cached or shared.
+        price_version: The state of the prices that the cost was worked out with.
         verdicts: What guardrails found.
         digested: The request that was digested last, and its digest.
     """
@@ -81,8 +82,13 @@ class CallNotes:
     first_token: float | None = None
     spent: Usage | None = None
     saved_usd: Decimal | None = None
+    price_version: str = ""
     verdicts: list[Verdict] = field(default_factory=list)
     digested: tuple[object, str] | None = None
+
+
+Price = Callable[[CallNotes, Usage], Usage]
+"""Adds what the model of the notes charges to a usage, and notes the version of the prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,7 @@ class Call(Generic[Request]):
     emit: Emit | None = None
     attribution: Attribution = Attribution()
     policy: str = ""
+    price: Price | None = None
     notes: CallNotes = field(default_factory=CallNotes)
     routes: Routes = field(default_factory=lambda: Routes(()))
 

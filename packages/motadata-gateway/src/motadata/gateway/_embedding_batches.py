@@ -321,6 +321,7 @@ def _distribute(items: Sequence[_Item], result: Embeddings, notes: CallNotes) ->
         if item.call.notes is not notes:
             item.call.notes.provider, item.call.notes.model = notes.provider, notes.model
             item.call.notes.fallback_from = notes.fallback_from
+            item.call.notes.price_version = notes.price_version
             item.call.notes.attempts += notes.attempts
         if not item.future.done():
             item.future.set_result(Embeddings(result.vectors[start:end], result.model, share))

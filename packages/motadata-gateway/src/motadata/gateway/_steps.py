@@ -121,6 +121,8 @@ async def completed_by_provider(
     with model_call("chat", model=model, provider=provider) as timed:
         if call.emit is None:
             answer = await call.provider.complete(call.request)
+            if call.price is not None:
+                answer = replace(answer, usage=call.price(call.notes, answer.usage))
         else:
             answer = await _streamed(call, call.emit)
         call.notes.spent = answer.usage
@@ -137,6 +139,8 @@ async def embedded_by_provider(
     model, provider = call.request.model, call.provider.name
     with model_call("embeddings", model=model, provider=provider) as timed:
         result = await call.provider.embed(call.request)
+        if call.price is not None:
+            result = replace(result, usage=call.price(call.notes, result.usage))
         call.notes.spent = result.usage
         timed.used(result.usage)
     if len(result.vectors) != len(call.request.texts):
@@ -163,6 +167,7 @@ class Governance:
         batches: Cuts and merges texts to embed.
         routing: Chooses the provider; retries, breaks, falls back.
         provider_limits: Makes each single request wait its turn at the provider's key.
+        prices: Knows what providers charge, and the tenant's own prices.
     """
 
     usage: CallPart | None = None
@@ -175,6 +180,7 @@ class Governance:
     batches: CallPart | None = None
     routing: CallPart | None = None
     provider_limits: CallPart | None = None
+    prices: CallPart | None = None
 
     def parts(self) -> tuple[CallPart, ...]:
         """Return the parts that are there, in the order in which a call passes them."""
@@ -192,7 +198,7 @@ def chat_steps(governance: Governance) -> tuple[ChatStep, ...]:
         *_chat(g.usage, g.guardrail_inputs),
         cached_completion,
         *_chat(g.semantic_cache, g.deduplication, g.guardrail_outputs),
-        *_chat(g.budgets, g.limits, g.routing, g.provider_limits),
+        *_chat(g.budgets, g.limits, g.routing, g.provider_limits, g.prices),
         completed_in_time,
         completed_by_provider,
     )
@@ -208,7 +214,7 @@ def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
         *_embedding(g.usage, g.guardrail_inputs),
         cached_vectors,
         *_embedding(g.deduplication, g.budgets, g.limits, g.batches),
-        *_embedding(g.routing, g.provider_limits),
+        *_embedding(g.routing, g.provider_limits, g.prices),
         embedded_in_time,
         embedded_by_provider,
     )
@@ -237,6 +243,8 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
                 return replace(answer, text="".join(pieces))
             pieces.append(chunk.text)
             if chunk.finish_reason is not None:
+                if call.price is not None and chunk.usage is not None:
+                    chunk = replace(chunk, usage=call.price(call.notes, chunk.usage))
                 answer = replace(
                     answer,
                     finish_reason=chunk.finish_reason,
