@@ -11,7 +11,11 @@ if find_spec("asyncpg") is None:
 if find_spec("nats") is None:
     collect_ignore_glob += ["test_messaging*.py", "test_embedded_nats*.py"]
 if find_spec("redis") is None:
-    collect_ignore_glob += ["test_redis*.py", "test_embedded_redis*.py"]
+    collect_ignore_glob += [
+        "test_redis*.py",
+        "test_embedded_redis*.py",
+        "test_resilience_shared*.py",
+    ]
 if find_spec("ormsgpack") is None or find_spec("msgspec") is None:
     collect_ignore_glob += ["test_codec_fast*.py"]
 if find_spec("google") is None or find_spec("google.protobuf") is None:

@@ -13,9 +13,8 @@ The scope lives in a context variable, so it follows `await`, tasks and `asyncio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Final, Self
 
 from motadata.core.errors import InvalidIdentifierError, TenantRequiredError
@@ -71,21 +70,37 @@ class TenantId(Identifier):
 _current: ContextVar[TenantId | None] = ContextVar("motadata_tenant", default=None)
 
 
-@contextmanager
-def tenant_scope(tenant_id: str) -> Iterator[TenantId]:
+class tenant_scope:  # noqa: N801 - used like a function, as contextlib's own are
     """Make `tenant_id` the tenant of every operation in the block that names none itself.
 
-    Scopes nest; leaving one restores the one around it.
+    `with tenant_scope("acme") as tenant:` gives it as a `TenantId`. Scopes nest; leaving one
+    restores the one around it. Each is entered once.
 
     Raises:
-        InvalidIdentifierError: `tenant_id` breaks the grammar.
+        InvalidIdentifierError: `tenant_id` breaks the grammar; raised on entering.
     """
-    tenant = TenantId(tenant_id)
-    token = _current.set(tenant)
-    try:
-        yield tenant
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_tenant", "_token")
+
+    _token: Token[TenantId | None]
+
+    def __init__(self, tenant_id: str) -> None:
+        self._tenant = tenant_id
+
+    def __enter__(self) -> TenantId:
+        """Begin the scope."""
+        tenant = TenantId(self._tenant)
+        self._token = _current.set(tenant)
+        return tenant
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it: the tenant is the one around it again."""
+        _current.reset(self._token)
 
 
 def current_tenant() -> TenantId | None:

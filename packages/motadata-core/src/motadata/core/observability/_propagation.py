@@ -7,14 +7,15 @@ first of two `traceparent` headers and drops a `tracestate` that has one key twi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextvars import Token, copy_context
 from functools import wraps
+from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from motadata.core.observability._trace_state import MemberList
 
@@ -43,21 +44,34 @@ def inject_trace(carrier: MutableMapping[str, str]) -> None:
         carrier["tracestate"] = current.trace_state.to_header()
 
 
-@contextmanager
-def extract_trace(carrier: Carrier) -> Iterator[None]:
+class extract_trace:  # noqa: N801 - used like a function, as contextlib's own are
     """Continue, within the block, the trace that the headers of an incoming message carry.
 
     Headers that are absent, malformed or contradict each other leave the context as it is.
     """
-    caller = _read(carrier)
-    if caller is None:
-        yield
-        return
-    token = otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(caller)))
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
+
+    __slots__ = ("_carrier", "_token")
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        """Make the caller's span, if the headers name one, the current span."""
+        caller = _read(self._carrier)
+        if caller is not None:
+            around = trace.set_span_in_context(trace.NonRecordingSpan(caller))
+            self._token = otel_context.attach(around)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Go back to the span around the block."""
+        if self._token is not None:
+            otel_context.detach(self._token)
 
 
 def with_context(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 
 from motadata.core.errors import ConfigurationError, DeadlineExceededError
 
@@ -23,28 +22,45 @@ from motadata.core.errors import ConfigurationError, DeadlineExceededError
 _deadline: ContextVar[float | None] = ContextVar("motadata_deadline", default=None)
 
 
-@contextmanager
-def deadline_scope(seconds: float) -> Iterator[float]:
+class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own are
     """Allow the block `seconds`, or what is left of the surrounding deadline when that is less.
 
     The scope interrupts nothing by itself: waits inside it do, by `time_limit` or `remaining`.
-    Yields the instant at which the time is up.
+    `with deadline_scope(2.0) as instant:` gives the instant at which the time is up; it counts from
+    there on. Each is entered once.
 
     Raises:
-        ConfigurationError: `seconds` is not a number.
+        ConfigurationError: `seconds` is not a number; raised on entering.
     """
-    if math.isnan(seconds):
-        message = f"A deadline of {seconds!r} seconds is none."
-        raise ConfigurationError(message, remedy="Give a number of seconds.")
-    instant = time.monotonic() + seconds
-    outer = _deadline.get()
-    if outer is not None and outer < instant:
-        instant = outer
-    token = _deadline.set(instant)
-    try:
-        yield instant
-    finally:
-        _deadline.reset(token)
+
+    __slots__ = ("_seconds", "_token")
+
+    _token: Token[float | None]
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> float:
+        """Begin to count."""
+        seconds = self._seconds
+        if math.isnan(seconds):
+            message = f"A deadline of {seconds!r} seconds is none."
+            raise ConfigurationError(message, remedy="Give a number of seconds.")
+        instant = time.monotonic() + seconds
+        outer = _deadline.get()
+        if outer is not None and outer < instant:
+            instant = outer
+        self._token = _deadline.set(instant)
+        return instant
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Go back to the deadline around the block."""
+        _deadline.reset(self._token)
 
 
 def remaining(limit: float | None = None) -> float | None:
@@ -70,28 +86,55 @@ def check_deadline(*, what: str) -> None:
         raise DeadlineExceededError(message, remedy="Allow more time, or ask for less at once.")
 
 
-@asynccontextmanager
-async def time_limit(seconds: float | None, *, what: str) -> AsyncIterator[None]:
+class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
     """Cancel the block when `seconds`, or the surrounding deadline if sooner, are over.
 
-    A `TimeoutError` of the block's own passes as it is.
+    A `TimeoutError` of the block's own passes as it is. Each is entered once.
 
     Args:
         seconds: The wait's own limit; None leaves only the deadline.
         what: What was waited for, for the error: `"a database connection"`.
 
     Raises:
-        DeadlineExceededError: The time was up.
+        DeadlineExceededError: The time was up; raised on leaving.
     """
-    limit = remaining(seconds)
-    timer = asyncio.timeout(limit)
-    try:
-        async with timer:
-            yield
-    except TimeoutError as error:
-        if limit is None or not timer.expired():
-            raise
-        message = f"Waiting for {what} took longer than the {limit:.3g} s that were left."
-        raise DeadlineExceededError(
+
+    __slots__ = ("_limit", "_timer", "_what")
+
+    def __init__(self, seconds: float | None, *, what: str) -> None:
+        self._limit = seconds
+        self._what = what
+        self._timer: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> None:
+        """Begin to count."""
+        self._limit = remaining(self._limit)
+        if self._limit is not None:
+            timer = asyncio.timeout(self._limit)
+            await timer.__aenter__()
+            self._timer = timer
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop counting."""
+        timer = self._timer
+        if timer is None:
+            return
+        try:
+            await timer.__aexit__(kind, error, traceback)
+        except TimeoutError as expired:
+            raise self._exceeded() from expired
+        if isinstance(error, TimeoutError) and timer.expired():
+            raise self._exceeded() from error
+
+    def _exceeded(self) -> DeadlineExceededError:
+        message = (
+            f"Waiting for {self._what} took longer than the {self._limit:.3g} s that were left."
+        )
+        return DeadlineExceededError(
             message, remedy="Allow more time, or ask for less work at once."
-        ) from error
+        )
