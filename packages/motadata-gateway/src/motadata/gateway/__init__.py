@@ -18,14 +18,18 @@ from motadata.gateway._call import (
 )
 from motadata.gateway._deduplication import Deduplication
 from motadata.gateway._embedding_batches import BatchPolicy, EmbeddingBatches
+from motadata.gateway._estimates import Estimator
 from motadata.gateway._extractive import UNKNOWN
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._keys import KeySource
+from motadata.gateway._limits import Limits, ProviderLimits
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._native import AnthropicProvider, HttpLimits, OpenAIProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
+from motadata.gateway._pricing import Pricing
 from motadata.gateway._provider import Provider
+from motadata.gateway._rates import Rate, Sharing
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatOptions, ChatRequest, EmbeddingRequest
 from motadata.gateway._semantic_cache import SemanticCache, SemanticPolicy
@@ -51,16 +55,22 @@ __all__ = [
     "EmbeddingBatches",
     "EmbeddingRequest",
     "EmbeddingStep",
+    "Estimator",
     "Governance",
     "HttpLimits",
     "KeySource",
     "LLMGateway",
+    "Limits",
     "LiteLLMProvider",
     "OpenAIProvider",
+    "Pricing",
     "Proceed",
     "Provider",
+    "ProviderLimits",
+    "Rate",
     "SemanticCache",
     "SemanticPolicy",
+    "Sharing",
     "Structured",
     "Verdict",
     "__version__",
