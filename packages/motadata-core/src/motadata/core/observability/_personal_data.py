@@ -8,8 +8,9 @@ into a log line in the first place.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
+
+from motadata.core.recognisers import is_card_number, is_iban, is_personal_address
 
 
 _PERSONAL: Final = re.compile(
@@ -33,30 +34,6 @@ _MARKS: Final = {
 # Each of them has one of these; most texts that are logged have none.
 _SUSPECT: Final = re.compile(r"[@:]|[0-9][ .-]?[0-9]")
 _SEPARATORS: Final = re.compile(r"[ -]")
-_SHORTEST_CARD: Final = 13
-_IBANS_BY_LENGTH: Final = {
-    15: "NO",
-    16: "BE",
-    18: "DK FI FO GL NL SD",
-    19: "MK SI",
-    20: "AT BA EE KZ LT LU MN XK",
-    21: "CH CR HR LI LV",
-    22: "BG BH DE GB GE IE ME RS VA",
-    23: "AE GI IL IQ OM SO TL",
-    24: "AD CZ ES MD PK RO SA SE SK TN VG",
-    25: "LY PT ST",
-    26: "IS TR",
-    27: "BI DJ FR GR IT MC MR SM",
-    28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
-    29: "BR EG PS QA UA",
-    30: "JO KW MU",
-    31: "MT SC",
-    32: "LC",
-    33: "RU",
-}
-_IBAN_LENGTHS: Final = {
-    country: length for length, all_of in _IBANS_BY_LENGTH.items() for country in all_of.split()
-}
 
 
 def hide_personal_data(text: str) -> str:
@@ -75,9 +52,9 @@ def _mark(match: re.Match[str]) -> str:
     if kind == "email":
         return _MARKS[kind]
     if kind in {"ip4", "ip6"}:
-        return _MARKS[kind] if _is_somebodys_address(found) else found
+        return _MARKS[kind] if is_personal_address(found) else found
     # The pattern of a number may have run on into the words or numbers behind it.
-    is_number = _is_iban if kind == "iban" else _is_card
+    is_number = is_iban if kind == "iban" else is_card_number
     for end in _ends(found):
         if is_number(_SEPARATORS.sub("", found[:end]).upper()):
             return _MARKS[kind] + hide_personal_data(found[end:])
@@ -89,24 +66,3 @@ def _ends(found: str) -> list[int]:
     """Return where a number may end, the longest first: at its separators and at its end."""
     breaks = [match.start() for match in _SEPARATORS.finditer(found)]
     return [len(found), *reversed(breaks)]
-
-
-def _is_iban(number: str) -> bool:
-    if _IBAN_LENGTHS.get(number[:2]) != len(number):
-        return False
-    turned = number[4:] + number[:4]
-    return int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
-
-
-def _is_card(number: str) -> bool:
-    digits = [int(character) for character in number]
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return len(digits) >= _SHORTEST_CARD and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
-
-
-def _is_somebodys_address(found: str) -> bool:
-    try:
-        address: IPv4Address | IPv6Address = ip_address(found)
-    except ValueError:
-        return False
-    return not (address.is_loopback or address.is_unspecified)

@@ -19,6 +19,15 @@ from motadata.core.protocols.database import (
     VectorStore,
 )
 from motadata.core.protocols.gateway import CachePolicy, Gateway
+from motadata.core.protocols.guardrail import (
+    STREAM_WINDOW,
+    Finding,
+    FindingAction,
+    GuardedStage,
+    GuardedText,
+    Guardrail,
+    StreamReach,
+)
 from motadata.core.protocols.ingestion import (
     DocumentLoader,
     FileOutcome,
@@ -43,6 +52,7 @@ from motadata.core.protocols.resilience import Breakers, RateLimiter, RetryBudge
 
 
 __all__ = [
+    "STREAM_WINDOW",
     "Agent",
     "Breakers",
     "BusMessage",
@@ -56,7 +66,12 @@ __all__ = [
     "DocumentLoader",
     "Durability",
     "FileOutcome",
+    "Finding",
+    "FindingAction",
     "Gateway",
+    "GuardedStage",
+    "GuardedText",
+    "Guardrail",
     "Handler",
     "IngestionService",
     "Isolation",
@@ -72,6 +87,7 @@ __all__ = [
     "RetryBudget",
     "Row",
     "Stage",
+    "StreamReach",
     "Subscription",
     "Transaction",
     "UploadProgress",
