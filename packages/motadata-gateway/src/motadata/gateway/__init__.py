@@ -27,7 +27,6 @@ from motadata.gateway._limits import Limits, ProviderLimits
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._native import AnthropicProvider, HttpLimits, OpenAIProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
-from motadata.gateway._pricing import Pricing
 from motadata.gateway._provider import Provider
 from motadata.gateway._rates import Rate, Sharing
 from motadata.gateway._rendering import render_message
@@ -35,6 +34,7 @@ from motadata.gateway._requests import ChatOptions, ChatRequest, EmbeddingReques
 from motadata.gateway._semantic_cache import SemanticCache, SemanticPolicy
 from motadata.gateway._steps import Governance
 from motadata.gateway._structured import Structured
+from motadata.gateway._tenant_keys import TenantKeyInfo, TenantKeys
 from motadata.gateway._version import __version__
 
 
@@ -63,7 +63,6 @@ __all__ = [
     "Limits",
     "LiteLLMProvider",
     "OpenAIProvider",
-    "Pricing",
     "Proceed",
     "Provider",
     "ProviderLimits",
@@ -72,6 +71,8 @@ __all__ = [
     "SemanticPolicy",
     "Sharing",
     "Structured",
+    "TenantKeyInfo",
+    "TenantKeys",
     "Verdict",
     "__version__",
     "create_gateway",
