@@ -1,5 +1,8 @@
 """What every call used and what it cost: prices, the usage log, reports and export."""
 
+from motadata.gateway.usage._delivery import UsagePolicy
+from motadata.gateway.usage._log import UsageLog
+from motadata.gateway.usage._overrides import PriceOverrides
 from motadata.gateway.usage._payloads import (
     merged_counts,
     usage_from_anthropic,
@@ -15,14 +18,19 @@ from motadata.gateway.usage._prices import (
     TokenPrices,
     packaged_prices,
 )
+from motadata.gateway.usage._pricing import Pricing
 
 
 __all__ = [
     "ModelPrices",
+    "PriceOverrides",
     "PriceTable",
+    "Pricing",
     "Service",
     "Tariff",
     "TokenPrices",
+    "UsageLog",
+    "UsagePolicy",
     "merged_counts",
     "packaged_prices",
     "usage_from_anthropic",
