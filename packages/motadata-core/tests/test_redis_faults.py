@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from motadata.core.cache import (
     create_redis_cache,
     create_tiered_cache,
 )
+from motadata.core.cache._redis_calls import Reply, Word
+from motadata.core.cache._redis_lanes import Lanes
+from motadata.core.cache._redis_scripts import ACQUIRE
 from motadata.core.embedded import EmbeddedRedis, EmbeddedRedisCluster
 from motadata.core.errors import CacheError, DeadlineExceededError
 from motadata.core.protocols import Cache
@@ -450,3 +453,49 @@ async def test_storm_of_a_hundred_thousand_calls_on_memory_alone_leaves_nothing_
 
 async def _seven() -> object:
     return 7
+
+
+async def test_caller_who_gives_up_while_asking_to_compute_holds_nobody_up(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = Lanes.exchange
+    asks = asyncio.Event()
+
+    async def watched(lanes: Lanes, commands: Sequence[Sequence[Word]]) -> list[Reply | Exception]:
+        if any(ACQUIRE.sha in words or ACQUIRE.text in words for words in commands):
+            asks.set()
+        return await exchange(lanes, commands)
+
+    async with (
+        create_redis_cache(server.url, lease=20.0) as one,
+        create_redis_cache(server.url, lease=20.0) as other,
+    ):
+        monkeypatch.setattr(Lanes, "exchange", watched)
+        giving_up = asyncio.create_task(one.get_or_compute("left", _seven, tenant_id="acme"))
+        await asyncio.wait_for(asks.wait(), 10)
+        giving_up.cancel()
+        await asyncio.wait([giving_up], timeout=10)
+
+        async with asyncio.timeout(10):
+            assert await other.get_or_compute("left", _seven, tenant_id="acme") == 7
+
+
+async def test_damaged_clock_of_the_server_does_not_cancel_who_reads(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = Lanes.exchange
+
+    async def damaged(lanes: Lanes, commands: Sequence[Sequence[Word]]) -> list[Reply | Exception]:
+        answers = await exchange(lanes, commands)
+        return [
+            [b"17;", b"3\x13"] if "TIME" in str(words) else answer
+            for words, answer in zip(commands, answers, strict=True)
+        ]
+
+    async with create_tiered_cache(server.url) as cache:
+        monkeypatch.setattr(Lanes, "exchange", damaged)
+        reading = asyncio.create_task(cache.get("never-set", tenant_id="acme"))
+        await asyncio.wait([reading], timeout=10)
+
+        assert not reading.cancelled()
+        assert reading.result() is None

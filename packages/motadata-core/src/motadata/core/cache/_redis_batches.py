@@ -7,10 +7,16 @@ import secrets
 from asyncio import Future
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, TypeVar
 
 from motadata.core.cache._key import RedisNames
-from motadata.core.cache._redis_calls import Call, ServerUnavailableError, flags_of
+from motadata.core.cache._redis_calls import (
+    Call,
+    DamagedAnswerError,
+    ServerUnavailableError,
+    flags_of,
+)
 from motadata.core.cache._redis_reading import Found, Reading
 from motadata.core.cache._redis_scripts import WRITE
 from motadata.core.cache._redis_server import RedisServer
@@ -158,6 +164,13 @@ class Batches:
                 await self._store(writes)
             if reads:
                 await self._find(reads)
+        except Exception:
+            # Whatever it was, it is no cancellation of those who wait.
+            for names, asked in reads.items():
+                self._refuse(names, chain.from_iterable(asked.values()), DamagedAnswerError())
+            for names, entries in writes.items():
+                self._refuse(names, (future for _, future in entries), DamagedAnswerError())
+            raise
         except BaseException:
             # Nobody waits for an answer that will not come.
             for all_ in reads.values():
@@ -202,9 +215,7 @@ class Batches:
         for names, waiting in reads.items():
             answer = answers[names]
             if isinstance(answer, ServerUnavailableError):
-                self._refuse(
-                    names, (future for all_ in waiting.values() for future in all_), answer
-                )
+                self._refuse(names, chain.from_iterable(waiting.values()), answer)
                 continue
             for digest, futures in waiting.items():
                 found = answer.get(digest)
@@ -227,6 +238,8 @@ class Batches:
                 own = ServerUnavailableError(str(error))
                 own.__cause__ = error
                 future.set_exception(own)
+                # Asking tells asyncio that it is not lost where the caller gives up just now.
+                future.exception()
 
 
 def _give(future: Future[Answer], answer: Answer) -> None:

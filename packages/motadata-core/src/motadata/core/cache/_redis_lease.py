@@ -72,14 +72,12 @@ class Leases:
         wait = _FIRST_WAIT
         while True:
             arguments = [names.head, names.lock_head, names.tail, secrets.token_hex(8)]
-            answer = await self._call(
-                Call(
-                    ACQUIRE,
-                    [names.generation_key, names.namespace_key, names.index_key],
-                    [*arguments, digest(key), key, milliseconds, token, life, *marks],
-                )
+            call = Call(
+                ACQUIRE,
+                [names.generation_key, names.namespace_key, names.index_key],
+                [*arguments, digest(key), key, milliseconds, token, life, *marks],
             )
-            match answer:
+            match await self._ask(call, token):
                 case [1, bytes(value)]:
                     return value
                 case [2, bytes(lock), *words]:
@@ -88,6 +86,25 @@ class Leases:
                     return Lease(lock.decode(), token, names, key, life, pairs)
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             wait = min(wait * 1.5, _LONGEST_WAIT)
+
+    async def _ask(self, call: Call, token: str) -> object:
+        """Ask for a lock, and give it back where the caller is gone when it comes."""
+        asking = asyncio.create_task(self._call(call))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._spawn(self._give_back(asking, token))
+            raise
+
+    async def _give_back(self, asking: asyncio.Task[object], token: str) -> None:
+        try:
+            answer = await asking
+            match answer:
+                case [2, bytes(lock), *_]:
+                    await self._call(Call(RELEASE, [lock.decode()], [token]))
+        except ServerUnavailableError:
+            # It ends by itself.
+            return
 
     async def hold(self, lease: Lease, compute: Callable[[], Awaitable[object]]) -> object:
         """Compute while the lock is renewed; without a result the lock is given back."""

@@ -117,10 +117,7 @@ class Reading:
         # The clock is the one of the server that has the value, so none needs to be right.
         asked = [part for command in commands for part in (command, _clock_of(command))]
         replies = await self._many(asked)
-        return [
-            (reply, _milliseconds(clock))
-            for reply, clock in zip(replies[::2], replies[1::2], strict=True)
-        ]
+        return list(map(_timed, replies[::2], replies[1::2]))
 
     async def _many(self, commands: list[Command]) -> list[Reply | ServerUnavailableError]:
         try:
@@ -197,8 +194,15 @@ def _clock_of(command: Command) -> Command:
     return Command(["EVAL", "return redis.call('TIME')", 1, command.words[1]])
 
 
-def _milliseconds(clock: Reply | ServerUnavailableError) -> int:
+def _timed(
+    reply: Reply | ServerUnavailableError, clock: Reply | ServerUnavailableError
+) -> tuple[Reply | ServerUnavailableError, int | None]:
+    """Return an answer with the server's time in milliseconds; a failure where either is one."""
+    if isinstance(reply, ServerUnavailableError):
+        return reply, None
     match clock:
-        case [bytes(seconds), bytes(micros)]:
-            return int(seconds) * 1000 + int(micros) // 1000
-    return 0
+        case ServerUnavailableError():
+            return clock, None
+        case [bytes(seconds), bytes(micros)] if seconds.isdigit() and micros.isdigit():
+            return reply, int(seconds) * 1000 + int(micros) // 1000
+    return DamagedAnswerError(), None
