@@ -7,9 +7,13 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from motadata.core.testing.fake_gateway import word_vector
+
+
+FIRST_TEXT: Final = 0
+"""How many events come before the first that says something."""
 
 
 def error_body(status: int) -> str:
@@ -68,7 +72,8 @@ def embedding_body(request: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
     ]
     answer = {"object": "list", "data": data, "model": request.get("model")}
     if reply["usage"] is not None:
-        answer["usage"] = usage_of((reply["usage"][0], 0))
+        counts = reply["usage"]
+        answer["usage"] = usage_of(counts if isinstance(counts, Mapping) else (counts[0], 0))
     return json.dumps(answer)
 
 
@@ -96,8 +101,10 @@ def tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": call["id"], "type": "function", "function": function}
 
 
-def usage_of(usage: tuple[int, int]) -> dict[str, int]:
-    """Return tokens by OpenAI's names."""
+def usage_of(usage: tuple[int, int] | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return tokens by OpenAI's names, or exactly what was scripted."""
+    if isinstance(usage, Mapping):
+        return usage
     sent, received = usage
     return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from http import HTTPStatus
+from types import ModuleType
 from typing import Any, Final
 
-from motadata.core.testing._openai_payloads import (
-    chat_body,
-    chat_events,
-    embedding_body,
-    error_body,
-)
+from motadata.core.testing import _anthropic_payloads, _gemini_payloads, _openai_payloads
+from motadata.core.testing._openai_payloads import embedding_body
 from motadata.core.testing.openai_server import READY, Reply
 
 
@@ -142,26 +140,42 @@ class Connection:
         await asyncio.sleep(reply["delay"])
         if reply["hang"] and not reply["chunks"] and not reply["events"]:
             await asyncio.Event().wait()
+        shapes = _shapes(path)
+        if reply["raw"] is not None:
+            return await self._raw(reply)
         if reply["body"] is None and reply["status"] >= HTTPStatus.BAD_REQUEST:
-            body = error_body(reply["status"])
+            body = shapes.error_body(reply["status"])
         elif reply["body"] is not None:
             body = reply["body"]
         elif path.endswith("/embeddings"):
             body = embedding_body(value, reply)
-        elif value.get("stream"):
-            return await self._stream(value, reply)
+        elif value.get("stream") or ":stream" in path:
+            return await self._stream(shapes.chat_events(value, reply), reply, shapes.FIRST_TEXT)
         else:
-            body = chat_body(value, reply)
+            body = shapes.chat_body(value, reply)
         await self._send(reply["status"], reply["headers"], body, cut=reply["cut"])
         return reply["cut"] is None
 
-    async def _stream(self, value: dict[str, Any], reply: Mapping[str, Any]) -> bool:
+    async def _raw(self, reply: Mapping[str, Any]) -> bool:
+        """Send bytes as they are, each piece by itself; after a cut the connection breaks."""
+        self._head(200, {"Content-Type": "text/event-stream", **reply["headers"]}, None)
+        for piece in reply["raw"][: reply["cut"]]:
+            data = piece.encode("latin-1")
+            self._writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+            await self._writer.drain()
+            await asyncio.sleep(reply["chunk_delay"])
+        if reply["cut"] is not None:
+            return False
+        self._writer.write(b"0\r\n\r\n")
+        await self._writer.drain()
+        return True
+
+    async def _stream(self, events: list[str], reply: Mapping[str, Any], first: int) -> bool:
         self._head(200, {**reply["headers"], "Content-Type": "text/event-stream"}, None)
-        events = chat_events(value, reply)
         if reply["hang"]:
-            events = events[: len(reply["chunks"] or reply["events"])]
+            events = events[: len(reply["events"] or ()) or first + len(reply["chunks"])]
         for event in events[: reply["cut"]]:
-            payload = f"data: {event}\n\n".encode()
+            payload = f"{_name_of(event)}data: {event}\n\n".encode()
             self._writer.write(b"%x\r\n%s\r\n" % (len(payload), payload))
             await self._writer.drain()
             await asyncio.sleep(reply["chunk_delay"])
@@ -183,9 +197,29 @@ class Connection:
 
     def _head(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
         framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", framing]
+        lines = [f"HTTP/1.1 {status} {_phrase(status)}", framing]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+
+def _name_of(event: str) -> str:
+    """Return the line that names an event: Anthropic names them by their type."""
+    named = re.match(r'\{"type": "(\w+)"', event)
+    return f"event: {named[1]}\n" if named else ""
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # such as Anthropic's 529
+        return "Scripted"
+
+
+def _shapes(path: str) -> ModuleType:
+    """Return what words the answers take: whose interface the path belongs to."""
+    if path.endswith("/messages"):
+        return _anthropic_payloads
+    return _gemini_payloads if "enerateContent" in path else _openai_payloads
 
 
 async def main() -> None:

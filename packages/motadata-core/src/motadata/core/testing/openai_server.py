@@ -1,4 +1,4 @@
-"""A real server process that speaks OpenAI's HTTP interface and answers by script.
+"""A real server process that speaks OpenAI's, Anthropic's and Gemini's HTTP and answers by script.
 
     def test_mine(openai_server):
         openai_server.reply(Reply("Hello."))
@@ -39,14 +39,15 @@ class Reply:
         chunks: The text's pieces when it is streamed; None means its words.
         events: The exact payloads of a stream's events, in place of all of that.
         vectors: The embeddings; None means vectors by words.
-        usage: Tokens in and out; None leaves `usage` out.
+        usage: Tokens in and out, or the exact object; None leaves `usage` out.
         status: HTTP status; from 400 on the body is an error of OpenAI's shape.
         headers: Further headers, such as `Retry-After`.
         body: The exact body, in place of all of that.
+        raw: The exact bytes of a body of status 200, piece by piece, in place of all of that.
         delay: Seconds before the first byte.
         chunk_delay: Seconds between the events of a stream.
         hang: Whether to say nothing more once the events are out, until the client goes.
-        cut: After how many events of a stream, or bytes of a body, the connection breaks.
+        cut: After how many events or raw pieces, or bytes of a body, the connection breaks.
     """
 
     text: str = ""
@@ -55,10 +56,11 @@ class Reply:
     chunks: tuple[str, ...] | None = None
     events: tuple[str, ...] | None = None
     vectors: tuple[tuple[float, ...], ...] | None = None
-    usage: tuple[int, int] | None = (10, 5)
+    usage: tuple[int, int] | Mapping[str, object] | None = (10, 5)
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
+    raw: tuple[bytes, ...] | None = None
     delay: float = 0.0
     chunk_delay: float = 0.0
     hang: bool = False
@@ -161,7 +163,7 @@ class OpenAIServer:
                 process.kill()
 
     def _script(self, kind: str, replies: tuple[Reply, ...], model: str | None) -> None:
-        script = {"kind": kind, "model": model, "replies": [asdict(reply) for reply in replies]}
+        script = {"kind": kind, "model": model, "replies": [_as_json(reply) for reply in replies]}
         self._control("POST", "/script", script)
 
     def _recorded(self, answer: object) -> tuple[RecordedRequest, ...]:
@@ -184,3 +186,8 @@ class OpenAIServer:
             return cast("object", json.loads(connection.getresponse().read()))
         finally:
             connection.close()
+
+
+def _as_json(reply: Reply) -> dict[str, object]:
+    raw = None if reply.raw is None else [piece.decode("latin-1") for piece in reply.raw]
+    return {**asdict(reply), "raw": raw}

@@ -58,7 +58,7 @@ class EventReader:
         self._pieces = [lines.pop()] if lines and not lines[-1].endswith(b"\n") else []
         events = self._taken(lines)
         self._held = sum(map(len, self._pieces)) + sum(map(len, self._data))
-        self._check(self._held)
+        self._check(max(map(len, events), default=self._held))
         return events
 
     def flush(self) -> list[bytes]:
