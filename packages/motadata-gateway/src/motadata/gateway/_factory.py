@@ -73,8 +73,8 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
     served = _served(providers, api_keys or {}, base_urls or {}, tenant_keys)
     if governance is None:
         governance = Governance(deduplication=Deduplication(), batches=EmbeddingBatches())
-    routing = governance.routing
-    groups = routing.groups if isinstance(routing, NamesGroups) else {}
+    routing: object = governance.routing
+    groups = routing.groups if isinstance(routing, NamesGroups) else None
     routes = Routes([OfflineProvider(threads=embedding_threads), *served], groups=groups)
     for model in (default_model, default_embedding_model):
         routes.provider(routes.full_name(model))

@@ -12,17 +12,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from motadata.core.errors import (
-    CircuitOpenError,
-    ConfigurationError,
-    OverloadError,
-    ProviderError,
-    RateLimitError,
-    ValidationError,
-)
+from motadata.core.errors import ConfigurationError
 from motadata.core.models import Completion, Embeddings
 from motadata.core.tenancy import TenantId, resolve_tenant
 from motadata.gateway._call import Call, Proceed, Request
+from motadata.gateway._charges import may_be_charged
 from motadata.gateway._estimates import Estimator
 from motadata.gateway._rates import Meter, Rate, Sharing
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
@@ -35,24 +29,6 @@ if TYPE_CHECKING:
 _MOST_PLANS: Final = 1_000
 _WAITED: Final = 0.001
 """Seconds; a shorter wait leaves a call's time limit as it is."""
-_UNCHARGED: Final = (
-    CircuitOpenError,
-    ConfigurationError,
-    OverloadError,
-    RateLimitError,
-    ValidationError,
-)
-
-
-def may_be_charged(error: BaseException) -> bool:
-    """Tell whether a provider may charge for a call that ended so.
-
-    It does not when it answered with an error, or was never asked. It may when its answer was late,
-    was cut off, or nobody waited for it any more.
-    """
-    if isinstance(error, ProviderError):
-        return error.status is None
-    return not isinstance(error, _UNCHARGED)
 
 
 class _Turns:
@@ -92,7 +68,9 @@ class _Turns:
             answer = await proceed(call)
         except BaseException as error:
             sent = call.notes.attempts > before
-            if not sent or not (call.notes.lost or may_be_charged(error)):
+            if self.counts_lost and call.notes.lost:
+                _settle(meters, (call.notes.lost - 1) * tokens, tenant)
+            elif not sent or not may_be_charged(error):
                 _settle(meters, -tokens, tenant)
             raise
         used = self._estimator.used(answer, call.notes.spent, expected)

@@ -162,12 +162,12 @@ class Governance:
         semantic_cache: Answers from a similar question of the same tenant.
         deduplication: Joins equal calls of a tenant that are under way.
         guardrail_outputs: Checks what is answered, before anything keeps it.
+        prices: Knows what providers charge, and the tenant's own prices.
         budgets: Reserves money and tokens before the call and settles them after it.
         limits: Makes a tenant wait its turn.
         batches: Cuts and merges texts to embed.
         routing: Chooses the provider; retries, breaks, falls back.
         provider_limits: Makes each single request wait its turn at the provider's key.
-        prices: Knows what providers charge, and the tenant's own prices.
     """
 
     usage: CallPart | None = None
@@ -175,12 +175,12 @@ class Governance:
     semantic_cache: CallPart | None = None
     deduplication: CallPart | None = None
     guardrail_outputs: CallPart | None = None
+    prices: CallPart | None = None
     budgets: CallPart | None = None
     limits: CallPart | None = None
     batches: CallPart | None = None
     routing: CallPart | None = None
     provider_limits: CallPart | None = None
-    prices: CallPart | None = None
 
     def parts(self) -> tuple[CallPart, ...]:
         """Return the parts that are there, in the order in which a call passes them."""
@@ -198,7 +198,7 @@ def chat_steps(governance: Governance) -> tuple[ChatStep, ...]:
         *_chat(g.usage, g.guardrail_inputs),
         cached_completion,
         *_chat(g.semantic_cache, g.deduplication, g.guardrail_outputs),
-        *_chat(g.budgets, g.limits, g.routing, g.provider_limits, g.prices),
+        *_chat(g.prices, g.budgets, g.limits, g.routing, g.provider_limits),
         completed_in_time,
         completed_by_provider,
     )
@@ -213,8 +213,8 @@ def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
         traced_embedding,
         *_embedding(g.usage, g.guardrail_inputs),
         cached_vectors,
-        *_embedding(g.deduplication, g.budgets, g.limits, g.batches),
-        *_embedding(g.routing, g.provider_limits, g.prices),
+        *_embedding(g.deduplication, g.prices, g.budgets, g.limits),
+        *_embedding(g.batches, g.routing, g.provider_limits),
         embedded_in_time,
         embedded_by_provider,
     )
