@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ import pytest
 from motadata.core.embedded import EmbeddedNats
 from motadata.core.errors import MessagingError, SDKError
 from motadata.core.messaging import NatsCredentials, NatsMessageBus, create_message_bus
+from motadata.core.messaging._nats_requests import Requests
+from motadata.core.messaging._transport import Incoming
 from motadata.core.protocols import BusMessage, ConsumerOptions, MessageBus
 from motadata.core.resilience import deadline_scope
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
@@ -210,6 +213,31 @@ async def test_flipped_bits_break_the_connection_and_not_the_bus(tmp_path: Path,
         proxy.faults = Faults()
         proxy.cut()
         await eventually_answers(bus)
+
+
+@pytest.mark.parametrize("damage", [(b"{", b"k"), (b'"seq"', b'"sea"'), (b"}", b"]")])
+async def test_acknowledgement_that_was_damaged_is_asked_for_again_and_nothing_is_stored_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: tuple[bytes, bytes]
+):
+    request = Requests.request
+    damaged = []
+
+    async def once_damaged(
+        requests: Requests, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
+    ) -> Incoming:
+        reply = await request(requests, subject, data, headers, timeout=timeout)
+        if damaged or not subject.startswith("sdk.events"):
+            return reply
+        damaged.append(reply)
+        return replace(reply, data=reply.data.replace(*damage))
+
+    async with EmbeddedNats(tmp_path) as server, bus_on(server.url, server) as bus:
+        monkeypatch.setattr(Requests, "request", once_damaged)
+        receipt = await bus.publish_event(EVENT, {}, message_id="one", tenant_id="acme")
+
+        assert damaged
+        assert receipt.duplicate
+        assert list((await stored_ids(server)).values()) == [1]
 
 
 async def test_stalled_network_ends_each_call_at_its_deadline(tmp_path: Path):

@@ -143,11 +143,17 @@ class NatsTransport:
         self, subject: str, data: bytes, headers: dict[str, str], timeout: float
     ) -> Stored:
         reply = await self._requests.request(subject, data, headers, timeout=timeout)
-        answer = json.loads(reply.data)
-        problem = answer.get("error")
-        if problem is None:
-            return Stored(int(answer["seq"]), bool(answer.get("duplicate", False)))
-        description = str(problem.get("description", ""))[:200]
+        try:
+            answer = json.loads(reply.data)
+            problem = answer.get("error")
+            if problem is None:
+                return Stored(int(answer["seq"]), bool(answer.get("duplicate", False)))
+            description = str(problem.get("description", ""))[:200]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # Damaged on its way. Storing again under the same id stores nothing twice.
+            message = "The stream's acknowledgement could not be read."
+            remedy = "Repeat with the same message_id; use TLS where this happens often."
+            raise MessagingError(message, remedy=remedy, retryable=True) from error
         if "maximum" in description:
             message = f"The stream is full: {description}."
             raise OverloadError(message, remedy="Let its consumers catch up, or raise the limits.")
