@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from motadata.core.errors import ConfigurationError, DeadlineExceededError, MessagingError
 from motadata.core.messaging import _envelope as envelope
 from motadata.core.messaging import _subject as subjects
+from motadata.core.messaging._envelope import Envelope
 from motadata.core.messaging._listening import AgentListener
 from motadata.core.observability import message_call
-from motadata.core.protocols import Codec, Handler
+from motadata.core.protocols import Handler
 from motadata.core.resilience import remaining
 from motadata.core.tenancy import Identifier, TenantId
 
@@ -23,11 +24,10 @@ class AgentMessages:
     """What is delivered at most once, to who listens now."""
 
     def __init__(
-        self, transport: Transport, codec: Codec, counters: Counters, *, drain_timeout: float
+        self, transport: Transport, used: Envelope, counters: Counters, *, drain_timeout: float
     ) -> None:
         self._transport = transport
-        self._codec = codec
-        self._content_type = envelope.content_type_of(codec)
+        self._envelope = used
         self._counters = counters
         self._drain_timeout = drain_timeout
 
@@ -36,9 +36,10 @@ class AgentMessages:
     ) -> None:
         """Send a message."""
         subject = subjects.agent_subject(sender, recipient, tenant)
-        data = self._codec.encode(payload)
-        with message_call("publish", destination="agent", tenant_id=tenant):
-            headers = envelope.make_headers(self._content_type, tenant)
+        data = self._envelope.encode(payload)
+        system = self._transport.system
+        with message_call("publish", destination="agent", system=system, tenant_id=tenant):
+            headers = self._envelope.headers(tenant)
             await self._transport.send(subject, data, headers)
         self._counters.published += 1
 
@@ -47,11 +48,12 @@ class AgentMessages:
     ) -> object:
         """Send a message and return its answer."""
         subject = subjects.agent_subject(sender, recipient, tenant)
-        data = self._codec.encode(payload)
+        data = self._envelope.encode(payload)
+        system = self._transport.system
         limit = remaining(timeout)
         assert limit is not None
-        with message_call("request", destination="agent", tenant_id=tenant):
-            headers = envelope.make_headers(self._content_type, tenant)
+        with message_call("request", destination="agent", system=system, tenant_id=tenant):
+            headers = self._envelope.headers(tenant)
             headers[envelope.DEADLINE] = str(int(limit * 1000))
             self._counters.published += 1
             try:
@@ -72,7 +74,7 @@ class AgentMessages:
             raise MessagingError(
                 message, remedy="Find out who answers on this subject.", retryable=False
             )
-        payload = envelope.decode_payload(reply.headers, reply.data)
+        payload = self._envelope.decode(reply.headers, reply.data)
         failure = reply.headers.get(envelope.ERROR)
         if failure is not None:
             raise envelope.reply_failure(recipient, failure, payload)
@@ -93,7 +95,7 @@ class AgentMessages:
             raise ConfigurationError(message, remedy="Give a positive number.")
         agent = AgentListener(
             self._transport,
-            self._codec,
+            self._envelope,
             self._counters,
             handler,
             tenant=tenant,

@@ -10,6 +10,7 @@ from typing import Final, Protocol, Self
 from motadata.core.codec import MessagePackCodec
 from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._agents import AgentMessages
+from motadata.core.messaging._envelope import Envelope
 from motadata.core.messaging._statistics import BusStatistics, Counters
 from motadata.core.messaging._stored import StoredMessages
 from motadata.core.messaging._transport import Transport
@@ -45,7 +46,7 @@ class Bus:
     ) -> None:
         self._transport = transport
         self._counters = Counters()
-        used: Codec = codec or MessagePackCodec()
+        used = Envelope(codec or MessagePackCodec())
         self._agents = AgentMessages(transport, used, self._counters, drain_timeout=drain_timeout)
         self._stored = StoredMessages(transport, used, self._counters, drain_timeout=drain_timeout)
         self._active: list[_Stoppable] = []

@@ -10,7 +10,7 @@ from typing import Final
 
 from motadata.core.errors import CodecError, MessagingError, SDKError
 from motadata.core.messaging._envelope import RefusedError, check_headers
-from motadata.core.messaging._handling import handle, read_message
+from motadata.core.messaging._handling import Handling
 from motadata.core.messaging._statistics import Counters
 from motadata.core.messaging._subject import Address, parse_subject
 from motadata.core.messaging._tasks import finish
@@ -47,6 +47,7 @@ class Consumption:
     def __init__(
         self,
         handler: Handler,
+        handling: Handling,
         give_up: GiveUp,
         counters: Counters,
         options: ConsumerOptions,
@@ -55,6 +56,7 @@ class Consumption:
         drain_timeout: float,
     ) -> None:
         self._handler = handler
+        self._handling = handling
         self._give_up = give_up
         self._counters = counters
         self._options = options
@@ -154,7 +156,9 @@ class Consumption:
             await self._bury(delivery, address, Verdict("handler_failed", "no_verdict"))
             return
         try:
-            message = read_message(delivery.incoming, address, deliveries=delivery.deliveries)
+            message = self._handling.read(
+                delivery.incoming, address, deliveries=delivery.deliveries
+            )
         except CodecError as failure:
             await self._bury(delivery, address, Verdict("undecodable", failure.code))
             return
@@ -172,7 +176,9 @@ class Consumption:
         """Run the handler; return None, or what to call its failure."""
         self._counters.delivered += 1
         try:
-            await handle(self._handler, message, headers, timeout=self._options.handler_timeout)
+            await self._handling.run(
+                self._handler, message, headers, timeout=self._options.handler_timeout
+            )
         except Exception as error:  # noqa: BLE001 - the message is tried again or kept apart
             failure: BaseException = error
         except asyncio.CancelledError as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from motadata.core.errors import CodecError, MessagingError
 from motadata.core.messaging import _envelope as envelope
 from motadata.core.messaging import _subject as subjects
-from motadata.core.messaging._handling import read_message
+from motadata.core.messaging._handling import Handling
 from motadata.core.messaging._transport import Delivery, Incoming
 from motadata.core.protocols import BusMessage, DeadLetter
 
@@ -28,7 +28,7 @@ def dead_letter_headers(delivery: Delivery, *, reason: str, error: str) -> dict[
     return headers
 
 
-def read_dead_letter(sequence: int, incoming: Incoming) -> DeadLetter:
+def read_dead_letter(sequence: int, incoming: Incoming, handling: Handling) -> DeadLetter:
     """Read what `dead_letter_headers` wrote, as far as it is there.
 
     The tenant is that of the dead letter's own subject, whatever the rest says.
@@ -44,7 +44,7 @@ def read_dead_letter(sequence: int, incoming: Incoming) -> DeadLetter:
     deliveries = int(count) if count.isdecimal() else 1
     original = {**headers, envelope.STORED_ID: headers.get(envelope.DEAD_ID, "")}
     try:
-        message = read_message(
+        message = handling.read(
             Incoming(incoming.subject, incoming.data, original), address, deliveries=deliveries
         )
     except CodecError:

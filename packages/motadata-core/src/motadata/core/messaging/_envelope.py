@@ -38,16 +38,37 @@ class RefusedError(Exception):
     """
 
 
-def make_headers(content_type: str, tenant: str) -> dict[str, str]:
-    """Return the headers of an outgoing message, with the current trace."""
-    headers = {CONTENT_TYPE: content_type, TENANT: tenant}
-    inject_trace(headers)
-    return headers
+class Envelope:
+    """How a bus writes payloads, the headers around them, and reads whatever it knows.
 
+    Args:
+        codec: What payloads are written with. It reads those of its own kind, with the models that
+            it knows; the registered codecs read the others.
+    """
 
-def content_type_of(codec: Codec) -> str:
-    """Return the header's value: the codec's media type and the envelope's version."""
-    return codec.content_type + _VERSION
+    __slots__ = ("_content_type", "_decode", "encode")
+
+    def __init__(self, codec: Codec) -> None:
+        self._content_type = codec.content_type + _VERSION
+        self._decode = codec.decode
+        self.encode = codec.encode
+
+    def headers(self, tenant: str) -> dict[str, str]:
+        """Return the headers of an outgoing message, with the current trace."""
+        headers = {CONTENT_TYPE: self._content_type, TENANT: tenant}
+        inject_trace(headers)
+        return headers
+
+    def decode(self, headers: dict[str, str], data: bytes) -> object:
+        """Return the payload.
+
+        Raises:
+            CodecError: The content type, the version or the bytes cannot be read.
+        """
+        content_type = headers.get(CONTENT_TYPE, "")
+        if content_type == self._content_type:
+            return self._decode(data)
+        return _codec_of(content_type).decode(data)
 
 
 def check_headers(headers: dict[str, str], address: Address) -> None:
@@ -75,15 +96,6 @@ def _lane(key: str, address: Address) -> int | None:
         return lane_of(key, address.tenant)
     except InvalidIdentifierError:
         return None
-
-
-def decode_payload(headers: dict[str, str], data: bytes) -> object:
-    """Return the payload.
-
-    Raises:
-        CodecError: The content type, the version or the bytes cannot be read.
-    """
-    return _codec_of(headers.get(CONTENT_TYPE, "")).decode(data)
 
 
 def error_reply(code: str, *, retryable: bool) -> str:

@@ -122,6 +122,7 @@ class InProcessTransport:
     """Carries bytes between the tasks of one event loop."""
 
     def __init__(self, broker: InProcessBroker) -> None:
+        self.system = "in_process"
         self._broker = broker
         self._is_open = False
 

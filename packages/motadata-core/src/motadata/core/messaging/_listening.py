@@ -10,19 +10,18 @@ from typing import Final
 from motadata.core.errors import CodecError, MessagingError, OverloadError, SDKError
 from motadata.core.messaging._envelope import (
     ERROR,
+    Envelope,
     RefusedError,
     check_headers,
-    content_type_of,
     error_reply,
-    make_headers,
 )
-from motadata.core.messaging._handling import handle, read_message
+from motadata.core.messaging._handling import Handling
 from motadata.core.messaging._statistics import Counters
 from motadata.core.messaging._subject import Address, parse_subject
 from motadata.core.messaging._tasks import finish
 from motadata.core.messaging._transport import INBOX, Incoming, Listener, Transport
 from motadata.core.observability import get_logger
-from motadata.core.protocols import Codec, Handler
+from motadata.core.protocols import Handler
 from motadata.core.tenancy import TenantId
 
 
@@ -39,7 +38,7 @@ class AgentListener:
     def __init__(
         self,
         transport: Transport,
-        codec: Codec,
+        envelope: Envelope,
         counters: Counters,
         handler: Handler,
         *,
@@ -48,8 +47,8 @@ class AgentListener:
         drain_timeout: float,
     ) -> None:
         self._transport = transport
-        self._codec = codec
-        self._content_type = content_type_of(codec)
+        self._envelope = envelope
+        self._handling = Handling(envelope, system=transport.system)
         self._counters = counters
         self._handler = handler
         self._tenant = tenant
@@ -91,6 +90,8 @@ class AgentListener:
         try:
             while self._tasks and (left := end - asyncio.get_running_loop().time()) > 0:
                 await finish(self._tasks, left)
+                # What was cancelled before it began could not leave by itself.
+                self._tasks = {task for task in self._tasks if not task.done()}
         finally:
             for _ in self._waiting:
                 self._drop()
@@ -100,13 +101,21 @@ class AgentListener:
         self._counters.delivered += 1
         # A fresh context: the subscriber's own tenant, trace and deadline are not the message's.
         task = asyncio.get_running_loop().create_task(
-            self._answer(incoming, address), context=Context()
+            self._work(incoming, address), context=Context()
         )
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    async def _work(self, incoming: Incoming, address: Address) -> None:
+        try:
+            await self._answer(incoming, address)
+        finally:
+            # Here and not in a callback, which would be a turn of the loop of its own.
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
+            self._start_next()
+
+    def _start_next(self) -> None:
         if self._waiting:
             incoming, address = self._waiting.popleft()
             self._waiting_bytes -= len(incoming.data)
@@ -140,8 +149,10 @@ class AgentListener:
         result: object = None
         failure: Exception | None = None
         try:
-            message = read_message(incoming, address)
-            result = await handle(self._handler, message, incoming.headers, timeout=None)
+            message = self._handling.read(incoming, address)
+            result = await self._handling.run(
+                self._handler, message, incoming.headers, timeout=None
+            )
         except Exception as error:  # noqa: BLE001 - the sender gets it, or the log does
             failure = error
             self._counters.failed += 1
@@ -170,7 +181,7 @@ class AgentListener:
         Raises:
             CodecError: The result has no encoding.
         """
-        headers = make_headers(self._content_type, address.tenant)
+        headers = self._envelope.headers(address.tenant)
         if isinstance(error, SDKError):
             headers[ERROR] = error_reply(error.code, retryable=error.retryable)
             result = str(error)
@@ -179,4 +190,4 @@ class AgentListener:
             _log.error("handler_failed", error=error)
             headers[ERROR] = error_reply("internal_error", retryable=False)
             result = f"Its handler raised {type(error).__name__}."
-        return self._codec.encode(result), headers
+        return self._envelope.encode(result), headers

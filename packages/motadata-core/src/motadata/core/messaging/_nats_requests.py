@@ -7,6 +7,7 @@ from itertools import count
 from typing import Final
 
 from motadata.core.errors import MessagingError
+from motadata.core.messaging._alarms import Alarms
 from motadata.core.messaging._nats_connection import Connection
 from motadata.core.messaging._nats_errors import translated
 from motadata.core.messaging._transport import Incoming
@@ -27,6 +28,7 @@ class Requests:
         self._prefix = ""
         self._tokens = count()
         self._waiting: dict[str, asyncio.Future[Incoming]] = {}
+        self._limits = Alarms(_give_up)
 
     async def open(self) -> None:
         """Listen for replies."""
@@ -47,7 +49,7 @@ class Requests:
         inbox = self._prefix + str(next(self._tokens))
         answer: asyncio.Future[Incoming] = loop.create_future()
         self._waiting[inbox] = answer
-        timer = loop.call_later(timeout, _give_up, answer)
+        moment = self._limits.add(answer, timeout)
         try:
             wire = self._connection.wire
             if wire.is_congested:
@@ -55,7 +57,7 @@ class Requests:
             wire.post(subject, data, headers, inbox)
             reply = await answer
         finally:
-            timer.cancel()
+            self._limits.remove(answer, moment)
             del self._waiting[inbox]
         if not reply.data and reply.headers.get("Status") == _NOBODY:
             message = "A request: nobody listens."

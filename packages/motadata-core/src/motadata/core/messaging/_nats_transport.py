@@ -47,6 +47,7 @@ class NatsTransport:
         publish_timeout: float,
         monitoring_urls: Sequence[str],
     ) -> None:
+        self.system = "nats"
         self._connection = connection
         self._durability = durability
         self._limits = limits

@@ -11,10 +11,11 @@ from motadata.core.messaging import _envelope as envelope
 from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._consumption import Consumption, Verdict
 from motadata.core.messaging._dead_letters import dead_letter_headers, read_dead_letter
+from motadata.core.messaging._envelope import Envelope
+from motadata.core.messaging._handling import Handling
 from motadata.core.messaging._transport import Delivery, FeedPlace, FeedRequest, Transport
 from motadata.core.observability import message_call
 from motadata.core.protocols import (
-    Codec,
     ConsumerOptions,
     DeadLetter,
     Handler,
@@ -33,11 +34,10 @@ class StoredMessages:
     """What is delivered at least once."""
 
     def __init__(
-        self, transport: Transport, codec: Codec, counters: Counters, *, drain_timeout: float
+        self, transport: Transport, used: Envelope, counters: Counters, *, drain_timeout: float
     ) -> None:
         self._transport = transport
-        self._codec = codec
-        self._content_type = envelope.content_type_of(codec)
+        self._envelope = used
         self._counters = counters
         self._drain_timeout = drain_timeout
 
@@ -55,9 +55,10 @@ class StoredMessages:
         own_id = str(new_id()) if message_id is None else Identifier(message_id)
         # Without the lane: a repeated message is the same one, whatever its key.
         stored_id = subjects.stored_id(subject, own_id)
-        data = self._codec.encode(payload)
-        with message_call("publish", destination=stream, tenant_id=tenant):
-            headers = envelope.make_headers(self._content_type, tenant)
+        data = self._envelope.encode(payload)
+        system = self._transport.system
+        with message_call("publish", destination=stream, system=system, tenant_id=tenant):
+            headers = self._envelope.headers(tenant)
             if key is not None:
                 headers[envelope.KEY] = Identifier(key)
                 subject = subjects.in_lane(subject, subjects.lane_of(key, tenant))
@@ -109,7 +110,11 @@ class StoredMessages:
         subject = subjects.dead_letter_subject(name, tenant)
         count = max(0, min(limit, _MOST_DEAD_LETTERS))
         found = await self._transport.read(subjects.DEAD_LETTERS, subject, count)
-        return [read_dead_letter(sequence, incoming) for sequence, incoming in found]
+        handling = self._new_handling()
+        return [read_dead_letter(sequence, incoming, handling) for sequence, incoming in found]
+
+    def _new_handling(self) -> Handling:
+        return Handling(self._envelope, system=self._transport.system)
 
     async def _consume(
         self, request: FeedRequest, name: str, handler: Handler, tenant: TenantId | None
@@ -128,6 +133,7 @@ class StoredMessages:
 
         consumption = Consumption(
             handler,
+            self._new_handling(),
             give_up,
             self._counters,
             request.options,

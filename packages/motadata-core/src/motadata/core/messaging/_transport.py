@@ -109,6 +109,9 @@ class Transport(Protocol):
         OverloadError: A buffer or a stream is full.
     """
 
+    system: str
+    """What carries the messages, as spans and metrics call it."""
+
     @property
     def durability(self) -> Durability:
         """What the acknowledgement of a stored message means."""
