@@ -54,11 +54,13 @@ class Meter:
     def __init__(self) -> None:
         self.calls = 0
         self.error: ProviderError | None = None
+        self.asked = asyncio.Event()
         self.let = asyncio.Event()
         self.let.set()
 
     async def complete(self, request: ChatRequest) -> Completion:
         self.calls += 1
+        self.asked.set()
         await self.let.wait()
         if self.error is not None:
             raise self.error
@@ -208,8 +210,7 @@ async def test_followers_are_billed_nothing_and_their_savings_are_noted(
 ) -> None:
     meter.let.clear()
     calls = [asyncio.ensure_future(gateway.generate_async("Why?", tenant_id=acme)) for _ in "12345"]
-    while not meter.calls:
-        await asyncio.sleep(0)
+    await meter.asked.wait()
     meter.let.set()
     await asyncio.gather(*calls)
 
@@ -262,8 +263,7 @@ async def test_reader_that_leaves_a_stream_leaves_a_row(
     async with aclosing(gateway.stream("Why?", tenant_id=acme)) as chunks:  # type: ignore[type-var]  # an async generator
         meter.let.clear()
         reading = asyncio.ensure_future(anext(chunks))
-        while not meter.calls:
-            await asyncio.sleep(0)
+        await meter.asked.wait()
         reading.cancel()
         await asyncio.wait({reading})
 

@@ -2,6 +2,7 @@
 
     <directory>/<instance>/lock       held as long as the instance lives
     <directory>/<instance>/<n>.seg    lines: CRC-32, tenant, JSON
+    <directory>/<instance>/<n>.refused    lines that the database will never take, for a person
 
 A segment is written and flushed to the disk once an interval, and deleted when the database has
 all its lines. An instance that finds a folder whose lock nobody holds takes its segments over;
@@ -21,6 +22,7 @@ from typing import Final, Self
 from uuid import uuid4
 
 from motadata.core.errors import ConfigurationError, TenantError
+from motadata.core.observability import get_logger
 from motadata.core.tenancy import TenantId
 
 
@@ -28,6 +30,8 @@ _LOCK: Final = "lock"
 _SEGMENT: Final = ".seg"
 _PRIVATE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
+
+_log = get_logger("gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,13 @@ class Folder:
         return self.path / f"{number:012}{_SEGMENT}"
 
     def close(self) -> None:
-        """Release the lock; an empty folder is deleted, one with segments is left to others."""
+        """Release the lock; an empty folder is deleted, one with lines in it is left to others."""
         try:
-            if not self.segments():
+            if {path.name for path in self.path.iterdir()} <= {_LOCK}:
                 (self.path / _LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
+        except OSError as error:
+            _log.warning("usage_folder_not_deleted", errno=error.errno)
         finally:
             os.close(self._lock)
 

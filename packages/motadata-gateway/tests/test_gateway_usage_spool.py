@@ -1,0 +1,278 @@
+"""Rows that wait on disk: through outages, shutdowns and `kill -9`, once each."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motadata.core.database import PostgresDatabase, PostgresTransaction
+from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.models import Completion, Usage
+from motadata.core.protocols import CachePolicy, Database
+from motadata.core.testing.plugin import DatabaseDsns
+from motadata.gateway import Attribution, Call, ChatRequest
+from motadata.gateway.usage import UsageLog, UsagePolicy
+from motadata.gateway.usage import _spool as spool
+from motadata.gateway.usage._spool import Folder, Line
+
+
+POLICY = UsagePolicy(interval=0.01, closing=0.2)
+COUNT = "select count(*) as n from motadata.gateway_call where tenant_id = $1"
+
+
+class Unplugged:
+    """A database whose cable can be pulled."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self.down = False
+        self.tries = 0
+        self.tried = asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(
+        self, tenant_id: str | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[PostgresTransaction]:
+        self.tries += 1
+        self.tried.set()
+        if self.down:
+            raise DatabaseConnectionError("The cable is pulled.")
+        async with self._database.transaction(tenant_id, timeout=timeout) as transaction:
+            yield transaction
+
+
+@pytest.fixture
+def plug(database: PostgresDatabase) -> Unplugged:
+    return Unplugged(database)
+
+
+@pytest.fixture
+def acme() -> str:
+    return f"acme-{uuid4().hex}"
+
+
+async def record(log: UsageLog, tenant: str, number: int = 0) -> None:
+    async def proceed(call: Call[ChatRequest]) -> Completion:
+        call.notes.spent = Usage(number)
+        return Completion("", "m")
+
+    policy: CachePolicy = "use"
+    request = ChatRequest("p/m", (), None, None, ())
+    attribution = Attribution(feature=str(number))
+    call = Call(request, NotImplemented, 1.0, tenant, None, policy, attribution=attribution)
+    await log.chat(call, proceed)
+
+
+async def counted(database: Database, tenant: str) -> int:
+    return int(str((await database.execute_query(COUNT, tenant, tenant_id=tenant))[0]["n"]))
+
+
+async def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - the condition is a file's or another process's
+            await asyncio.sleep(0.01)
+
+
+def as_database(plug: Unplugged) -> Database:
+    return plug  # type: ignore[return-value]  # all of it that the log uses
+
+
+def folders(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.is_dir())
+
+
+def double_the_segment(directory: Path) -> None:
+    [segment] = directory.glob("*/*.seg")
+    segment.with_name("000000000009.seg").write_bytes(segment.read_bytes())
+
+
+async def test_rows_of_an_outage_arrive_when_it_is_over(
+    plug: Unplugged, database: Database, acme: str, tmp_path: Path
+) -> None:
+    plug.down = True
+    async with UsageLog(as_database(plug), tmp_path, POLICY) as log:
+        await record(log, acme)
+        await asyncio.wait_for(plug.tried.wait(), 10)
+        assert (await log.health()).status == "degraded"
+        await record(log, acme)
+        plug.down = False
+        await asyncio.wait_for(log.flush(), 10)
+
+        assert await counted(database, acme) == 2
+        assert (await log.health()).status == "ok"
+
+
+async def test_rows_that_shutdown_could_not_send_are_sent_by_the_next_start(
+    plug: Unplugged, database: Database, acme: str, tmp_path: Path
+) -> None:
+    plug.down = True
+    async with UsageLog(as_database(plug), tmp_path, POLICY) as log:
+        for number in range(3):
+            await record(log, acme, number)
+    assert await counted(database, acme) == 0
+
+    plug.down = False
+    async with UsageLog(as_database(plug), tmp_path, POLICY):
+        await until(lambda: len(folders(tmp_path)) == 1)
+        assert await counted(database, acme) == 3
+    assert folders(tmp_path) == []
+
+
+async def test_segment_that_is_sent_twice_counts_once(
+    plug: Unplugged, database: Database, acme: str, tmp_path: Path
+) -> None:
+    plug.down = True
+    async with UsageLog(as_database(plug), tmp_path, POLICY) as log:
+        await record(log, acme)
+    double_the_segment(tmp_path)
+
+    async with UsageLog(database, tmp_path, POLICY):
+        await until(lambda: len(folders(tmp_path)) == 1)
+    assert await counted(database, acme) == 1
+
+
+async def test_instances_share_a_directory_without_taking_each_others_rows(
+    plug: Unplugged, database: Database, acme: str, tmp_path: Path
+) -> None:
+    plug.down = True
+    async with UsageLog(as_database(plug), tmp_path, POLICY) as first:
+        await record(first, acme)
+        await asyncio.wait_for(plug.tried.wait(), 10)
+        async with UsageLog(database, tmp_path, POLICY) as second:
+            await record(second, acme)
+            await asyncio.wait_for(second.flush(), 10)
+            assert await counted(database, acme) == 1
+        plug.down = False
+        await asyncio.wait_for(first.flush(), 10)
+    assert await counted(database, acme) == 2
+
+
+async def test_full_folder_drops_rows_counts_them_and_says_so(
+    plug: Unplugged, acme: str, tmp_path: Path
+) -> None:
+    plug.down = True
+    policy = UsagePolicy(interval=0.01, most_bytes=1000, most_queued=2, closing=0.0)
+    async with UsageLog(as_database(plug), tmp_path, policy) as log:
+        for number in range(5):
+            await record(log, acme, number)
+        assert (await log.health()).detail == "3 calls were not written down."
+
+
+async def test_files_are_nobody_elses_to_read(plug: Unplugged, acme: str, tmp_path: Path) -> None:
+    plug.down = True
+    async with UsageLog(as_database(plug), tmp_path / "usage", POLICY) as log:
+        await record(log, acme)
+        await asyncio.wait_for(plug.tried.wait(), 10)
+    found = [path for path in (tmp_path / "usage").rglob("*") if path.is_file()]
+
+    assert {path.suffix for path in found} == {"", ".seg"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found} == {0o600}
+
+
+async def test_row_that_the_database_refuses_is_kept_aside_and_stops_nobody(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    left = Folder.create(tmp_path)
+    good = {"call_id": str(uuid4()), "input_tokens": "many"}
+    left.append(left.segment(1), [Line(acme, str(good).replace("'", '"').encode())])
+    left.close()
+    async with UsageLog(database, tmp_path, POLICY) as log:
+        await record(log, acme)
+        await asyncio.wait_for(log.flush(), 10)
+        await until(lambda: bool(list(tmp_path.glob("*/*.refused"))))
+
+    assert await counted(database, acme) == 1
+
+
+async def test_directory_that_cannot_be_written_is_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="usage log"):
+        async with UsageLog(database, tmp_path / "file"):
+            pass
+
+
+@given(st.lists(st.tuples(st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z"), st.text())), st.data())
+def test_torn_segment_gives_the_lines_before_the_tear(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    lines = [Line(tenant, repr(text).encode("utf-8", "replace")) for tenant, text in texts]
+    packed = b"".join(line.packed() for line in lines)
+    cut = data.draw(st.integers(0, len(packed)))
+    path = tmp_path_factory.mktemp("torn") / "1.seg"
+    path.write_bytes(packed[:cut])
+
+    found = spool.read(path)
+    assert list(found.lines) == lines[: len(found.lines)]
+    assert len(found.lines) >= packed[:cut].count(b"\n")
+
+
+VICTIM = """
+import asyncio, itertools, sys, time
+from pathlib import Path
+from motadata.core.database import create_database
+from motadata.core.models import Completion, Usage
+from motadata.gateway import Attribution, Call, ChatRequest
+from motadata.gateway.usage import UsageLog, UsagePolicy
+
+async def proceed(call):
+    call.notes.spent = Usage(1)
+    return Completion("", "m")
+
+async def main(dsn, directory, tenant):
+    request = ChatRequest("p/m", (), None, None, ())
+    async with create_database(dsn) as database:
+        async with UsageLog(database, Path(directory), UsagePolicy(interval=0.1)) as log:
+            for number in itertools.count():
+                by = Attribution(feature=str(number))
+                call = Call(request, None, 1.0, tenant, None, "use", attribution=by)
+                await log.chat(call, proceed)
+                if number % 10 == 9:
+                    print(number + 1, time.monotonic(), flush=True)
+                    await asyncio.sleep(0.001)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_kill_loses_at_most_the_last_interval_and_the_rest_arrives_once(
+    database_dsns: DatabaseDsns, database: Database, acme: str, tmp_path: Path
+) -> None:
+    victim = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", VICTIM, database_dsns.runtime, str(tmp_path), acme),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert victim.stdout is not None
+    said: list[tuple[int, float]] = []
+    async with asyncio.timeout(60):
+        while not said or said[-1][1] - said[0][1] < 1.0:
+            number, at = (await victim.stdout.readline()).split()
+            said.append((int(number), float(at)))
+    victim.send_signal(signal.SIGKILL)
+    rest = await victim.stdout.read()
+    await victim.wait()
+    said += [(int(a), float(b)) for a, b in (each.split() for each in rest.splitlines()[:-1])]
+
+    async with UsageLog(database, tmp_path, POLICY):
+        await until(lambda: len(folders(tmp_path)) == 1)
+    query = "select feature from motadata.gateway_call where tenant_id = $1 order by call_id"
+    rows = await database.execute_query(query, acme, tenant_id=acme)
+    arrived = [int(str(row["feature"])) for row in rows]
+
+    end = said[-1][1]
+    # The interval, and what the disk and a busy machine take to write.
+    safe = max((number for number, at in said if at < end - 1.0), default=0)
+    assert sorted(arrived) == list(range(len(arrived)))
+    assert len(arrived) >= safe
