@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from decimal import Decimal
+from traceback import walk_tb
 
 import pytest
 
-from motadata.core.errors import GatewayError, ProviderError, ValidationError
+from motadata.core.errors import GatewayError, GuardrailError, ProviderError, ValidationError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
-from motadata.gateway import ChatRequest, EmbeddingRequest, LLMGateway, create_gateway
+from motadata.gateway import (
+    Call,
+    CallNotes,
+    ChatRequest,
+    Deduplication,
+    EmbeddingRequest,
+    Governance,
+    LLMGateway,
+    Proceed,
+    Verdict,
+    create_gateway,
+)
 
 
 PRICE = Usage(10, 5, Decimal("0.003"))
@@ -25,6 +38,7 @@ class Held:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.answered = 0
         self.cancelled = 0
         self.errors: list[Exception] = []
         self.release = asyncio.Event()
@@ -62,6 +76,43 @@ class Held:
             raise
         if self.errors:
             raise self.errors.pop(0)
+        self.answered += 1
+
+
+class Noting:
+    """Keeps the notes of every call as they are when it ends, as a usage log would."""
+
+    def __init__(self, notes: list[CallNotes]) -> None:
+        self.notes = notes
+
+    async def chat(
+        self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+    ) -> Completion:
+        try:
+            return await proceed(call)
+        finally:
+            self.notes.append(replace(call.notes))
+
+    async def embedding(
+        self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+    ) -> Embeddings:
+        return await proceed(call)
+
+
+class Refusing:
+    """Refuses what was answered."""
+
+    async def chat(
+        self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+    ) -> Completion:
+        await proceed(call)
+        call.notes.verdicts.append(Verdict("words", "refused", "output"))
+        raise GuardrailError("It was refused.", rule="words")
+
+    async def embedding(
+        self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+    ) -> Embeddings:
+        return await proceed(call)
 
 
 @pytest.fixture
@@ -272,3 +323,97 @@ async def test_closing_the_gateway_ends_what_is_under_way(provider: Held) -> Non
 
     with pytest.raises(GatewayError, match="closed"):
         await call
+
+
+async def test_call_that_is_paid_when_all_leave_at_once_is_charged_once(provider: Held) -> None:
+    notes: list[CallNotes] = []
+    gateway = create_gateway(
+        [provider],
+        "held/m",
+        governance=Governance(usage=Noting(notes), deduplication=Deduplication()),
+    )
+    async with gateway:
+        calls = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in "abc"]
+        await settled()
+        provider.release.set()
+        while provider.answered == 0:
+            await asyncio.sleep(0)
+        for call in calls:  # the answer is there, and nobody has woken up to it
+            call.cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    assert [each.spent for each in notes].count(PRICE) == 1
+
+
+async def test_one_who_began_and_left_is_charged_nothing(provider: Held) -> None:
+    notes: list[CallNotes] = []
+    gateway = create_gateway(
+        [provider],
+        "held/m",
+        governance=Governance(usage=Noting(notes), deduplication=Deduplication()),
+    )
+    async with gateway:
+        calls = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in "ab"]
+        await settled()
+        calls[0].cancel()
+        await settled()
+        provider.release.set()
+        answer = await calls[1]
+
+    assert (notes[0].attempts, notes[0].spent) == (0, None)
+    assert (notes[1].attempts, notes[1].spent, answer.shared) == (1, PRICE, False)
+
+
+async def test_follower_waits_no_longer_than_its_own_time_limit(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    patient = asyncio.create_task(gateway.generate_async("Hi", timeout=60, tenant_id="acme"))
+    await provider.arrived.wait()
+
+    with pytest.raises(ProviderError, match=r"0\.05 s"):
+        await gateway.generate_async("Hi", timeout=0.05, tenant_id="acme")
+    provider.release.set()
+
+    assert (await patient).text == "answer 1"
+    assert provider.calls == 1
+
+
+async def test_closing_ends_a_call_that_has_not_taken_its_first_step(provider: Held) -> None:
+    async with create_gateway([provider], "held/m") as gateway:
+        call = asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme"))
+        await asyncio.sleep(0)  # the call waits for a task that has not run
+
+    with pytest.raises(GatewayError, match="closed"):
+        await asyncio.wait_for(call, 5)
+    assert provider.calls == 0
+
+
+async def test_error_of_many_does_not_grow_with_each(gateway: LLMGateway, provider: Held) -> None:
+    provider.errors = [ValidationError("It cannot be right.")]
+    calls = [
+        asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in range(100)
+    ]
+    await settled()
+    provider.release.set()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    errors = {id(result): result for result in results if isinstance(result, ValidationError)}
+    assert len(errors) == 1
+    frames = sum(1 for error in errors.values() for _ in walk_tb(error.__traceback__))
+    assert frames < 100
+
+
+async def test_verdicts_on_a_refused_answer_are_everybodys(provider: Held) -> None:
+    notes: list[CallNotes] = []
+    governance = Governance(
+        usage=Noting(notes), deduplication=Deduplication(), guardrail_outputs=Refusing()
+    )
+    async with create_gateway([provider], "held/m", governance=governance) as gateway:
+        calls = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in "abc"]
+        await settled()
+        provider.release.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [[verdict.rule for verdict in each.verdicts] for each in notes] == [["words"]] * 3
+    assert [each.spent for each in notes] == [PRICE, None, None]

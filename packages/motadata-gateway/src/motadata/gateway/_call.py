@@ -68,6 +68,7 @@ class CallNotes:
         saved_usd: What the answer would have cost, when it was cached or shared.
         price_version: The state of the prices that the cost was worked out with.
         verdicts: What guardrails found.
+        kept: Vectors by text that came before another text of the call failed.
         digested: The request that was digested last, and its digest.
     """
 
@@ -84,6 +85,7 @@ class CallNotes:
     saved_usd: Decimal | None = None
     price_version: str = ""
     verdicts: list[Verdict] = field(default_factory=list)
+    kept: dict[str, tuple[float, ...]] = field(default_factory=dict)
     digested: tuple[object, str] | None = None
 
 
