@@ -19,8 +19,9 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Final
 
-from motadata.core.testing import _anthropic_payloads, _gemini_payloads, _openai_payloads
-from motadata.core.testing._openai_payloads import embedding_body
+import motadata.core.testing._anthropic_payloads as anthropic
+import motadata.core.testing._gemini_payloads as gemini
+import motadata.core.testing._openai_payloads as openai
 from motadata.core.testing.openai_server import READY, Reply
 
 
@@ -148,7 +149,7 @@ class Connection:
         elif reply["body"] is not None:
             body = reply["body"]
         elif path.endswith("/embeddings"):
-            body = embedding_body(value, reply)
+            body = openai.embedding_body(value, reply)
         elif value.get("stream") or ":stream" in path:
             return await self._stream(shapes.chat_events(value, reply), reply, shapes.FIRST_TEXT)
         else:
@@ -218,8 +219,8 @@ def _phrase(status: int) -> str:
 def _shapes(path: str) -> ModuleType:
     """Return what words the answers take: whose interface the path belongs to."""
     if path.endswith("/messages"):
-        return _anthropic_payloads
-    return _gemini_payloads if "enerateContent" in path else _openai_payloads
+        return anthropic
+    return gemini if "enerateContent" in path else openai
 
 
 async def main() -> None:

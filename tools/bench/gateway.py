@@ -1,0 +1,314 @@
+"""Measure what the gateway costs a call: CPU of this process, beside its peers in the same run.
+
+    python tools/bench/gateway.py [--rounds 25] [--without-litellm] [--calls 50000]
+
+A server process answers by script, so its work is not counted. Each round asks every contender in
+turn, so that a busy machine is busy for all; printed are the least and the first quartile of the
+rounds, in microseconds of CPU a call. The governed call passes tenant scope, validation, span and
+metrics, response cache (a miss), joining of equal calls, time limit and the native lane.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Final, cast
+
+import aiohttp
+import orjson
+
+from motadata.core.cache import create_memory_cache, create_redis_cache
+from motadata.core.embedded import EmbeddedRedis
+from motadata.core.testing.openai_server import OpenAIServer, Reply
+from motadata.gateway import LLMGateway, create_gateway
+
+
+_MODEL: Final = "gpt-4o-mini"
+_WORDS: Final = 400
+_number = count()
+
+Ask = Callable[[str], Awaitable[object]]
+
+
+@dataclass(slots=True)
+class Contender:
+    """Somebody who is asked, and the CPU microseconds a call of every round."""
+
+    name: str
+    ask: Ask
+    slow: bool = False
+    figures: list[float] = field(default_factory=list)
+
+    async def round(self, concurrency: int, calls: int) -> None:
+        """Ask `calls` times, so many at once."""
+        prompts = iter([f"How do I reset token {next(_number)}?" for _ in range(calls)])
+
+        async def work() -> None:
+            for prompt in prompts:
+                await self.ask(prompt)
+
+        started = time.process_time()
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+        self.figures.append((time.process_time() - started) / calls * 1e6)
+
+
+def _table(title: str, contenders: list[Contender], unit: str) -> None:
+    floor = min(contenders[0].figures)
+    print(f"\n{title}, {unit}")
+    print(f"  {'':<28} {'min':>9} {'p25':>9} {'over raw':>9} {'ratio':>7}")
+    for one in contenders:
+        least, quarter = min(one.figures), statistics.quantiles(one.figures, n=4)[0]
+        over = least - floor
+        print(f"  {one.name:<28} {least:9.1f} {quarter:9.1f} {over:9.1f} {least / floor:7.2f}")
+
+
+@asynccontextmanager
+async def _contenders(url: str, *, litellm: bool) -> AsyncIterator[list[Contender]]:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        gateway = await stack.enter_async_context(_gateway(url))
+        bare = await stack.enter_async_context(_gateway(url, cached=False))
+
+        async def raw(prompt: str) -> object:
+            body = {"model": _MODEL, "messages": [{"role": "user", "content": prompt}]}
+            headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
+            async with session.post(
+                f"{url}/chat/completions", data=orjson.dumps(body), headers=headers
+            ) as response:
+                answer = orjson.loads(await response.read())
+            return cast("object", answer["choices"][0]["message"]["content"])
+
+        made = [
+            Contender("raw aiohttp + orjson", raw),
+            Contender(
+                "gateway, no response cache", lambda p: bare.generate_async(p, tenant_id="a")
+            ),
+            Contender("gateway, governed", lambda p: gateway.generate_async(p, tenant_id="a")),
+        ]
+        if litellm:
+            made += await _peers(url, stack)
+        yield made
+
+
+async def _peers(url: str, stack: AsyncExitStack) -> list[Contender]:
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    import litellm
+    from openai import AsyncOpenAI
+
+    litellm.suppress_debug_info = True
+    client = await stack.enter_async_context(AsyncOpenAI(api_key="k", base_url=url))
+    access = {"model": f"openai/{_MODEL}", "api_key": "k", "api_base": url}
+    router = litellm.Router([{"model_name": "chat", "litellm_params": access}])
+
+    def said(prompt: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": prompt}]
+
+    async def official(prompt: str) -> object:
+        return await client.chat.completions.create(model=_MODEL, messages=said(prompt))  # type: ignore[arg-type]
+
+    return [
+        Contender("openai client", official),
+        Contender(
+            "litellm.acompletion",
+            lambda p: litellm.acompletion(messages=said(p), num_retries=0, **access),
+            slow=True,
+        ),
+        Contender(
+            "litellm.Router",
+            lambda p: router.acompletion("chat", messages=said(p)),
+            slow=True,
+        ),
+    ]
+
+
+def _gateway(url: str, *, cached: bool = True) -> LLMGateway:
+    return create_gateway(
+        ["openai"],
+        f"openai/{_MODEL}",
+        {"openai": "k"},
+        base_urls={"openai": url},
+        cache=create_memory_cache() if cached else None,
+    )
+
+
+async def _calls(url: str, rounds: int, *, litellm: bool) -> None:
+    for concurrency, calls in ((1, 40), (64, 256)):
+        async with _contenders(url, litellm=litellm) as contenders:
+            for one in contenders:
+                await one.round(concurrency, concurrency * 2)
+                one.figures.clear()
+            for _ in range(rounds):
+                for one in contenders:
+                    await one.round(concurrency, max(calls // 4, 8) if one.slow else calls)
+            _table(f"Whole answers, concurrency {concurrency}", contenders, "CPU us a call")
+
+
+async def _streams(server: OpenAIServer, rounds: int, *, litellm: bool) -> None:
+    server.always(Reply(chunks=tuple(f"word{number} " for number in range(_WORDS))))
+    url = server.url
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        gateway = await stack.enter_async_context(_gateway(url))
+
+        async def raw(prompt: str) -> None:
+            body = {"model": _MODEL, "stream": True, "messages": [{"content": prompt}]}
+            async with session.post(f"{url}/chat/completions", data=orjson.dumps(body)) as response:
+                async for line in response.content:
+                    if line.startswith(b"data: {"):
+                        orjson.loads(line[6:])
+
+        async def governed(prompt: str) -> None:
+            async for _ in gateway.stream(prompt, tenant_id="a"):
+                pass
+
+        contenders = [Contender("raw aiohttp + orjson", raw), Contender("gateway", governed)]
+        if litellm:
+            contenders += await _streaming_peers(url, stack)
+        for one in contenders:
+            await one.round(1, 1)
+            one.figures.clear()
+        for _ in range(rounds):
+            for one in contenders:
+                await one.round(1, 1)
+        for one in contenders:
+            one.figures = [figure / _WORDS for figure in one.figures]
+        _table(f"Streams of {_WORDS} chunks", contenders, "CPU us a chunk")
+
+
+async def _streaming_peers(url: str, stack: AsyncExitStack) -> list[Contender]:
+    import litellm
+    from openai import AsyncOpenAI
+
+    client = await stack.enter_async_context(AsyncOpenAI(api_key="k", base_url=url))
+
+    async def official(prompt: str) -> None:
+        said = [{"role": "user", "content": prompt}]
+        async for _ in await client.chat.completions.create(  # type: ignore[call-overload]
+            model=_MODEL, messages=said, stream=True
+        ):
+            pass
+
+    async def peer(prompt: str) -> None:
+        access = {"model": f"openai/{_MODEL}", "api_key": "k", "api_base": url}
+        said = [{"role": "user", "content": prompt}]
+        async for _ in await litellm.acompletion(messages=said, stream=True, **access):
+            pass
+
+    return [Contender("openai client", official), Contender("litellm", peer, slow=True)]
+
+
+async def _hits(url: str, rounds: int) -> None:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        redis = await stack.enter_async_context(EmbeddedRedis(Path(folder)))
+        shared = await stack.enter_async_context(create_redis_cache(redis.url))
+        figures = {}
+        for name, cache in (("memory", create_memory_cache()), ("Redis", shared)):
+            gateway = await stack.enter_async_context(
+                create_gateway(
+                    ["openai"], f"openai/{_MODEL}", {"openai": "k"},
+                    base_urls={"openai": url}, cache=cache,
+                )
+            )  # fmt: skip
+            figures[name] = await _hit(gateway, rounds)
+    for name, values in figures.items():
+        quarter = statistics.quantiles(values, n=4)[0]
+        print(f"  cache hit from {name:<8} {min(values):9.1f} {quarter:9.1f} CPU us (min, p25)")
+
+
+async def _hit(gateway: LLMGateway, rounds: int) -> list[float]:
+    figures, calls = [], 100
+    await gateway.generate_async("hello", tenant_id="a")
+    for _ in range(rounds):
+        started = time.process_time()
+        for _ in range(calls):
+            answer = await gateway.generate_async("hello", tenant_id="a")
+        figures.append((time.process_time() - started) / calls * 1e6)
+        if not answer.cached:
+            print("  NOT ANSWERED BY THE CACHE")
+    return figures
+
+
+async def _memory(url: str, calls: int) -> None:
+    """Call often, with a cache of bounded size that is full from the start."""
+    async with _gateway(url, cached=False) as gateway:
+
+        async def ask(many: int) -> None:
+            for _ in range(many // 16):
+                await asyncio.gather(
+                    *(gateway.generate_async(f"q{next(_number)}", tenant_id="a") for _ in range(16))
+                )
+
+        await ask(2_000)
+        gc.collect()
+        before = _resident()
+        await ask(calls)
+        gc.collect()
+        print(f"\n  {calls} calls grow memory by {_resident() - before:.1f} MB")
+
+
+def _resident() -> float:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _import() -> None:
+    code = (
+        "import sys, time, os\n"
+        "def mb(): return int(open('/proc/self/statm').read().split()[1])"
+        " * os.sysconf('SC_PAGE_SIZE') / 2**20\n"
+        "m, t = mb(), time.process_time()\n"
+        "import motadata.gateway\n"
+        "print(time.process_time() - t, mb() - m, 'litellm' in sys.modules,"
+        " 'aiohttp' in sys.modules)\n"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(5)
+    ]
+    seconds, memory = min(float(run[0]) for run in runs), min(float(run[1]) for run in runs)
+    loaded: Mapping[str, str] = {"litellm": runs[0][2], "aiohttp": runs[0][3]}
+    print(f"\n  import motadata.gateway: {seconds:.3f} s CPU, {memory:.1f} MB, loaded: {loaded}")
+
+
+async def _all(options: argparse.Namespace) -> None:
+    litellm = not options.without_litellm
+    with OpenAIServer() as server:
+        server.always(Reply(text="Open the portal, choose Reset, and follow the link."))
+        await _calls(server.url, options.rounds, litellm=litellm)
+        await _hits(server.url, options.rounds)
+        server.reset()
+        await _memory(server.url, options.calls)
+        server.reset()
+        await _streams(server, options.rounds, litellm=litellm)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--calls", type=int, default=50_000)
+    parser.add_argument("--without-litellm", action="store_true")
+    options = parser.parse_args()
+    _import()
+    asyncio.run(_all(options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
