@@ -14,7 +14,6 @@ import pytest
 from motadata.core.errors import (
     BudgetExceededError,
     ConfigurationError,
-    ConnectionError,
     DatabaseError,
     ProviderError,
 )
@@ -48,9 +47,11 @@ class Shop:
         self.served = 0
         self.fails: Exception | None = None
         self.gate: asyncio.Event | None = None
+        self.asked = asyncio.Event()
 
     async def complete(self, request: ChatRequest) -> Completion:
         self.served += 1
+        self.asked.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.fails is not None:
@@ -216,8 +217,7 @@ async def test_cancelled_call_holds_nothing(database: Database, shop: Shop, tena
     shop.gate = asyncio.Event()
     async with opened(shop, budgets) as gateway:
         call = asyncio.create_task(ask(gateway, tenant))
-        while not shop.served:
-            await asyncio.sleep(0.001)
+        await shop.asked.wait()
         call.cancel()
         await asyncio.wait({call})
         shop.gate.set()
@@ -235,8 +235,7 @@ async def test_what_a_dead_instance_held_is_free_when_its_lease_ends(
     shop.gate = asyncio.Event()
     gateway = opened(shop, dead)
     call = asyncio.create_task(ask(gateway, tenant))
-    while not shop.served:
-        await asyncio.sleep(0.001)
+    await shop.asked.wait()
     reporter = next(task for task in asyncio.all_tasks() if task.get_name() == "gateway-budgets")
     reporter.cancel()  # the process is gone: nobody renews what it held
     shop.gate = None
@@ -333,7 +332,7 @@ async def test_calls_are_refused_while_the_database_is_away_unless_it_is_allowed
     lax = Budgets(database, [budget], without_database="allow")
 
     async def away(*_arguments: object, **_options: object) -> None:
-        raise ConnectionError("The database is away.")
+        raise DatabaseError("The database is away.")
 
     database.run_transaction = away  # type: ignore[method-assign, assignment]  # as when it is
     gateway = opened(shop, strict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -66,7 +66,7 @@ class Sharing:
         clock: What the time is.
     """
 
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     expected_instances: int = 1
     max_waiting: int = 10_000
     max_tenants: int = 100_000
