@@ -14,6 +14,18 @@ from motadata.core.models.completions import (
     Usage,
 )
 from motadata.core.models.documents import Document, DocumentInfo, IngestedDocument, Section
+from motadata.core.models.feedback import (
+    CommonCorrection,
+    Correction,
+    FeedbackInsights,
+    FeedbackReceipt,
+    Flag,
+    FlagReason,
+    Insight,
+    Rating,
+    Signal,
+    Vote,
+)
 from motadata.core.models.health import Health, HealthStatus
 from motadata.core.models.messages import Message, Passage, Role, ToolCall, ToolDefinition
 from motadata.core.models.tasks import TaskResult
@@ -22,23 +34,33 @@ from motadata.core.models.tasks import TaskResult
 __all__ = [
     "Answer",
     "Citation",
+    "CommonCorrection",
     "Completion",
     "CompletionChunk",
+    "Correction",
     "Document",
     "DocumentInfo",
     "Embeddings",
+    "FeedbackInsights",
+    "FeedbackReceipt",
     "FinishReason",
+    "Flag",
+    "FlagReason",
     "Health",
     "HealthStatus",
     "IngestedDocument",
+    "Insight",
     "Message",
     "Passage",
+    "Rating",
     "Record",
     "RetrievedChunk",
     "Role",
     "Section",
+    "Signal",
     "TaskResult",
     "ToolCall",
     "ToolDefinition",
     "Usage",
+    "Vote",
 ]

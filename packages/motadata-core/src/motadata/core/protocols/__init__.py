@@ -18,6 +18,7 @@ from motadata.core.protocols.database import (
     Transaction,
     VectorStore,
 )
+from motadata.core.protocols.feedback import FeedbackLog
 from motadata.core.protocols.gateway import CachePolicy, Gateway
 from motadata.core.protocols.guardrail import (
     STREAM_WINDOW,
@@ -65,6 +66,7 @@ __all__ = [
     "DeadLetter",
     "DocumentLoader",
     "Durability",
+    "FeedbackLog",
     "FileOutcome",
     "Finding",
     "FindingAction",
