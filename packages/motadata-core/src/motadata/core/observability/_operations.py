@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from asyncio import CancelledError
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -28,7 +29,7 @@ from motadata.core.observability._conventions import (
     TOKEN_USAGE,
 )
 from motadata.core.observability._metrics import Histogram
-from motadata.core.observability._tracing import Attribute, Span, span
+from motadata.core.observability._tracing import Attribute, Span, SpanKind, span
 from motadata.core.tenancy import TenantId
 
 
@@ -37,6 +38,7 @@ MessageOperation = Literal["publish", "request", "receive", "process"]
 
 _ERROR_TYPE: Final = "error.type"
 _LONGEST_START: Final = 40
+_MOST_SHAPES: Final = 256
 _VERBS: Final = frozenset(
     (
         *("CALL", "COPY", "DELETE", "EXPLAIN", "INSERT", "LOCK", "MERGE", "NOTIFY", "RELEASE"),
@@ -198,19 +200,8 @@ def message_call(
         system: As the conventions call the server.
         tenant_id: Whom it is for; None means the tenant of the scope.
     """
-    attributes: dict[str, Attribute] = {
-        "messaging.system": system,
-        "messaging.operation.name": operation,
-        "messaging.destination.template": destination,
-    }
-    handles = operation in {"process", "receive"}
-    timed = span(
-        f"{operation} {destination}",
-        attributes,
-        kind="consumer" if handles else "producer",
-        tenant_id=tenant_id,
-    )
-    duration = PROCESS_DURATION if operation == "process" else MESSAGE_DURATION
+    name, attributes, kind, duration = _of_messages(operation, destination, system)
+    timed = Span(name, attributes, kind=kind, tenant_id=tenant_id, current=True)
     return Operation(timed, duration, attributes, tenant_id=tenant_id)
 
 
@@ -263,6 +254,21 @@ def record_request(
         "http.response.status_code": status,
     }
     REQUEST_DURATION.record(seconds, attributes, tenant_id=tenant_id)
+
+
+@lru_cache(_MOST_SHAPES)
+def _of_messages(
+    operation: MessageOperation, destination: str, system: str
+) -> tuple[str, dict[str, Attribute], SpanKind, Histogram]:
+    """Return the name, the attributes, the kind and the metric; nobody may change them."""
+    attributes: dict[str, Attribute] = {
+        "messaging.system": system,
+        "messaging.operation.name": operation,
+        "messaging.destination.template": destination,
+    }
+    kind: SpanKind = "consumer" if operation in {"process", "receive"} else "producer"
+    duration = PROCESS_DURATION if operation == "process" else MESSAGE_DURATION
+    return f"{operation} {destination}", attributes, kind, duration
 
 
 def _lookup(result: str, tier: str) -> dict[str, Attribute]:

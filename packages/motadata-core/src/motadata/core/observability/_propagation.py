@@ -31,6 +31,8 @@ _PARENT: Final = re.compile(
 )
 _LONGEST_PARENT: Final = 512
 _KNOWN_FLAGS: Final = 0x03  # sampled, and a random trace id
+_FLAGS: Final = tuple(trace.TraceFlags(flags) for flags in range(_KNOWN_FLAGS + 1))
+_NO_STATE: Final = MemberList()
 
 
 def inject_trace(carrier: MutableMapping[str, str]) -> None:
@@ -39,7 +41,11 @@ def inject_trace(carrier: MutableMapping[str, str]) -> None:
     if not current.is_valid:
         return
     flags = current.trace_flags & _KNOWN_FLAGS
-    carrier["traceparent"] = f"00-{current.trace_id:032x}-{current.span_id:016x}-{flags:02x}"
+    carrier["traceparent"] = "00-%032x-%016x-%02x" % (  # noqa: UP031 - half the cost
+        current.trace_id,
+        current.span_id,
+        flags,
+    )
     if current.trace_state:
         carrier["tracestate"] = current.trace_state.to_header()
 
@@ -102,7 +108,11 @@ def _read(carrier: Carrier) -> trace.SpanContext | None:
             states.append(value)
     if len(parents) != 1 or len(parents[0]) > _LONGEST_PARENT:
         return None
-    match = _PARENT.fullmatch(parents[0])
+    return _caller(parents[0], states)
+
+
+def _caller(parent: str, states: list[str]) -> trace.SpanContext | None:
+    match = _PARENT.fullmatch(parent)
     if match is None:
         return None
     version, trace_id, span_id, flags, future = match.groups()
@@ -113,7 +123,7 @@ def _read(carrier: Carrier) -> trace.SpanContext | None:
         int(trace_id, 16),
         int(span_id, 16),
         is_remote=True,
-        trace_flags=trace.TraceFlags(int(flags, 16) & _KNOWN_FLAGS),
-        trace_state=MemberList.from_header(states),
+        trace_flags=_FLAGS[int(flags, 16) & _KNOWN_FLAGS],
+        trace_state=MemberList.from_header(states) if states else _NO_STATE,
     )
     return caller if caller.is_valid else None

@@ -22,6 +22,7 @@ from motadata.core.tenancy import current_tenant
 SpanKind = Literal["internal", "client", "server", "producer", "consumer"]
 Attribute = str | bool | int | float
 
+_SPAN_BITS: Final = (1 << 64) - 1
 TENANT_ATTRIBUTE: Final = "motadata.tenant_id"
 
 _KINDS: Final = {
@@ -75,7 +76,7 @@ class Span:
         """Start it, as a child of the span around it."""
         around = trace.get_current_span()
         started = around if _nothing_records() else self._start()
-        if not started.get_span_context().is_valid:
+        if started is trace.INVALID_SPAN or not started.get_span_context().is_valid:
             started = trace.NonRecordingSpan(_random_context())
         self._otel = started
         # Without an SDK a child is its parent, which is the current span already.
@@ -102,10 +103,15 @@ class Span:
         if error is not None:
             self.record_error(error)
         self._otel.end()
-        if self._tenant_token is not None:
-            _restore(self._tenant_token)
-        if self._context_token is not None:
-            _restore(self._context_token)
+        try:
+            if self._tenant_token is not None:
+                _span_tenant.reset(self._tenant_token)
+            if self._context_token is not None:
+                self._context_token.var.reset(self._context_token)
+        except ValueError:
+            # The block ends in another context than it began in, as when the garbage collector
+            # closes an async generator; that context is gone then.
+            return
 
     @property
     def trace_id(self) -> str:
@@ -208,19 +214,5 @@ def _nothing_records() -> bool:
 
 def _random_context() -> trace.SpanContext:
     # Not sampled: whoever takes over the trace downstream need not look for this parent.
-    return trace.SpanContext(
-        random.getrandbits(128) or 1,
-        random.getrandbits(64) or 1,
-        is_remote=False,
-    )
-
-
-def _restore(token: Token[Context] | Token[str | None]) -> None:
-    """Reset a context variable, unless the block ends in another context than it began in.
-
-    That happens when the garbage collector closes an async generator; that context is gone then.
-    """
-    try:
-        token.var.reset(token)  # type: ignore[arg-type]  # variable and token are of one type
-    except ValueError:
-        return
+    bits = random.getrandbits(192)
+    return trace.SpanContext(bits >> 64 or 1, bits & _SPAN_BITS or 1, is_remote=False)
