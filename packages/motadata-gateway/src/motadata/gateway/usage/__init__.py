@@ -1,6 +1,7 @@
 """What every call used and what it cost: prices, the usage log, reports and export."""
 
 from motadata.gateway.usage._delivery import UsagePolicy
+from motadata.gateway.usage._export import export_csv, export_parquet
 from motadata.gateway.usage._log import UsageLog
 from motadata.gateway.usage._overrides import PriceOverrides
 from motadata.gateway.usage._payloads import (
@@ -19,9 +20,11 @@ from motadata.gateway.usage._prices import (
     packaged_prices,
 )
 from motadata.gateway.usage._pricing import Pricing
+from motadata.gateway.usage._reports import Group, UsageReports, UsageSum
 
 
 __all__ = [
+    "Group",
     "ModelPrices",
     "PriceOverrides",
     "PriceTable",
@@ -31,6 +34,10 @@ __all__ = [
     "TokenPrices",
     "UsageLog",
     "UsagePolicy",
+    "UsageReports",
+    "UsageSum",
+    "export_csv",
+    "export_parquet",
     "merged_counts",
     "packaged_prices",
     "usage_from_anthropic",
