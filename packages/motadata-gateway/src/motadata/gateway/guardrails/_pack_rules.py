@@ -1,0 +1,217 @@
+"""The rules of a pack at work: each tells where a text breaks it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from motadata.core.errors import ConfigurationError
+from motadata.core.protocols import GuardedText
+from motadata.gateway.guardrails._folding import Folding
+from motadata.gateway.guardrails._pack_models import (
+    AnyRule,
+    DocumentKind,
+    ForbiddenRule,
+    MatrixRule,
+    OrderRule,
+    PackData,
+    PatternRule,
+    SectionRule,
+)
+from motadata.gateway.guardrails._patterns import compiled
+from motadata.gateway.guardrails._phrases import PhraseTable
+from motadata.gateway.guardrails._sections import Sections
+
+
+Span = tuple[int, int]
+
+_HEAD: int = 300
+_AROUND: int = 2  # words between a value and its name, in prose
+
+
+@dataclass(slots=True)
+class Reading:
+    """A text while the rules of a pack read it; what one of them found out serves all."""
+
+    about: GuardedText
+    folding: Folding
+    _sections: Sections | None = None
+    _words: list[str] | None = None
+
+    @property
+    def sections(self) -> Sections:
+        """What the text says, by label."""
+        if self._sections is None:
+            self._sections = Sections(self.about.text, self.folding)
+        return self._sections
+
+    @property
+    def words(self) -> list[str]:
+        """The folded words of the text."""
+        if self._words is None:
+            self._words = self.folding.words(self.about.text)
+        return self._words
+
+
+class Judge(ABC):
+    """One rule, ready to read texts."""
+
+    @abstractmethod
+    def broken(self, reading: Reading) -> Iterator[Span]:
+        """Yield where a text breaks the rule; (0, 0) means the text as a whole."""
+
+
+def judges_of(pack: PackData, folding: Folding) -> Mapping[str, Judge]:
+    """Return the rules of a pack, by name.
+
+    Raises:
+        ConfigurationError: Two have the same name, or one names a document that is not there.
+    """
+    made: dict[str, Judge] = {}
+    for rule in pack.rules:
+        if rule.name in made:
+            message = f"The pack {pack.name!r} has two rules {rule.name!r}."
+            raise ConfigurationError(message, remedy="Rename one of them.")
+        made[rule.name] = _judge(rule, pack, folding)
+    return made
+
+
+def _judge(rule: AnyRule, pack: PackData, folding: Folding) -> Judge:
+    match rule:
+        case SectionRule():
+            return _Section(rule, _document(rule.document, pack, folding), folding)
+        case MatrixRule():
+            return _Matrix(rule, _document(rule.document, pack, folding), folding)
+        case OrderRule():
+            return _Order(rule)
+        case ForbiddenRule():
+            return _Forbidden(rule)
+        case PatternRule():
+            return _Pattern(rule)
+
+
+class _Document:
+    """Tells whether a text is of a kind."""
+
+    def __init__(self, kind: DocumentKind, folding: Folding) -> None:
+        self._features = frozenset(kind.features)
+        self._headings = [" ".join(folding.words(heading)) for heading in kind.headings]
+        self._folding = folding
+
+    def is_one(self, about: GuardedText) -> bool:
+        if about.feature in self._features:
+            return True
+        head = f" {' '.join(self._folding.words(about.text[:_HEAD]))} "
+        return any(f" {heading} " in head for heading in self._headings)
+
+
+def _document(name: str, pack: PackData, folding: Folding) -> _Document:
+    kind = pack.documents.get(name)
+    if kind is None:
+        message = f"A rule of the pack {pack.name!r} is about {name!r}, which is no document of it."
+        raise ConfigurationError(message, remedy=f"Add [documents.{name}].")
+    return _Document(kind, folding)
+
+
+class _Section(Judge):
+    def __init__(self, rule: SectionRule, document: _Document, folding: Folding) -> None:
+        self._document = document
+        self._labels = [folding.words(label) for label in rule.labels]
+
+    def broken(self, reading: Reading) -> Iterator[Span]:
+        if self._document.is_one(reading.about) and not reading.sections.says(self._labels):
+            yield 0, 0
+
+
+class _Matrix(Judge):
+    def __init__(self, rule: MatrixRule, document: _Document, folding: Folding) -> None:
+        self._document = document
+        self._folding = folding
+        self._names = [
+            tuple(folding.words(name)) for name in (rule.rows, rule.columns, rule.result)
+        ]
+        self._levels = _ranks(rule.levels, folding)
+        self._results = _ranks(rule.results, folding)
+        self._matrix = rule.matrix
+        rows, columns = len(rule.matrix), {len(row) for row in rule.matrix}
+        if rows != len(rule.levels) or columns != {len(rule.levels)}:
+            message = f"The matrix of {rule.name!r} is not one row and column a level."
+            raise ConfigurationError(message, remedy=f"Give {len(rule.levels)} of each.")
+
+    def broken(self, reading: Reading) -> Iterator[Span]:
+        if not self._document.is_one(reading.about):
+            return
+        row, column = (self._value(reading, name, self._levels) for name in self._names[:2])
+        result = self._value(reading, self._names[2], self._results)
+        if (
+            row is None
+            or column is None
+            or result is None
+            or self._matrix[row][column] != result + 1
+        ):
+            yield 0, 0
+
+    def _value(
+        self, reading: Reading, name: tuple[str, ...], ranks: Mapping[str, int]
+    ) -> int | None:
+        for content in reading.sections.under([name]):
+            for word in self._folding.words(content):
+                if word in ranks:
+                    return ranks[word]
+        # In prose: "high impact", "the impact is high".
+        words = reading.words
+        for at, word in enumerate(words):
+            if word == name[-1]:
+                around = (words[max(0, at - 1) : at], words[at + 1 : at + 2 + _AROUND])
+                for near in (*around[0], *around[1]):
+                    if near in ranks:
+                        return ranks[near]
+        return None
+
+
+def _ranks(ranks: Sequence[Sequence[str]], folding: Folding) -> dict[str, int]:
+    return {
+        folding.words(word)[0]: rank
+        for rank, words in enumerate(ranks)
+        for word in words
+        if len(folding.words(word)) == 1
+    }
+
+
+class _Order(Judge):
+    def __init__(self, rule: OrderRule) -> None:
+        self._phrases = PhraseTable({"step": rule.steps, "first": rule.first})
+        self._unless = frozenset(rule.unless_before)
+
+    def broken(self, reading: Reading) -> Iterator[Span]:
+        found = sorted(self._phrases.find(reading.about.text), key=lambda one: one.start)
+        for one in found:
+            negated = not self._unless.isdisjoint(one.before)
+            if one.name == "first" and not negated:
+                return
+            if one.name == "step" and not negated:
+                yield one.start, one.end
+                return
+
+
+class _Forbidden(Judge):
+    def __init__(self, rule: ForbiddenRule) -> None:
+        self._phrases = PhraseTable({"phrase": rule.phrases})
+        self._unless = frozenset(rule.unless_before)
+
+    def broken(self, reading: Reading) -> Iterator[Span]:
+        for one in self._phrases.find(reading.about.text):
+            if self._unless.isdisjoint(one.before):
+                yield one.start, one.end
+
+
+class _Pattern(Judge):
+    def __init__(self, rule: PatternRule) -> None:
+        self._patterns = [compiled(pattern, of=rule.name) for pattern in rule.patterns]
+
+    def broken(self, reading: Reading) -> Iterator[Span]:
+        for pattern in self._patterns:
+            for found in pattern.finditer(reading.about.text):
+                if found.start() < found.end():
+                    yield found.start(), found.end()

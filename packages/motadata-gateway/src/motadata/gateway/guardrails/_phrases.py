@@ -1,0 +1,91 @@
+"""Many phrases looked for at once, however they are spelt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from motadata.core.errors import ConfigurationError
+from motadata.gateway.guardrails._folding import Folding, Word
+
+
+_MOST_WORDS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseFound:
+    """A phrase, and where it stands.
+
+    Attributes:
+        name: What it was listed under.
+        before: The folded words in front of it, the nearest last, at most eight.
+    """
+
+    name: str
+    start: int
+    end: int
+    before: tuple[str, ...]
+
+
+_WORDS_BEFORE: Final = 8
+
+
+class PhraseTable:
+    """Phrases by name, looked up by the longest of their words; time grows with the text only.
+
+    A word that ends with `*` stands for every word that begins so.
+
+    Args:
+        phrases: By name.
+
+    Raises:
+        ConfigurationError: A phrase has no letters, or more than twelve words.
+    """
+
+    def __init__(self, phrases: Mapping[str, Iterable[str]]) -> None:
+        self._folding = Folding()
+        self._by_word: dict[str, list[tuple[str, tuple[str, ...], int]]] = {}
+        for name, texts in phrases.items():
+            for text in texts:
+                self._add(name, text)
+        self._keys = frozenset(self._by_word)
+
+    def find(self, text: str) -> Iterator[PhraseFound]:
+        """Yield the phrases of a text."""
+        if self._keys.isdisjoint(self._folding.words(text)):
+            return
+        words = self._folding.placed(text)
+        for place, word in enumerate(words):
+            for name, phrase, key in self._by_word.get(word.text, ()):
+                first = place - key
+                if first >= 0 and _stands(phrase, words, first):
+                    before = tuple(one.text for one in words[max(0, first - _WORDS_BEFORE) : first])
+                    last = words[first + len(phrase) - 1]
+                    yield PhraseFound(name, words[first].start, last.end, before)
+
+    def _add(self, name: str, text: str) -> None:
+        phrase = tuple(
+            self._folding.words(word)[0] + ("*" if word.endswith("*") else "")
+            for word in _spaced(text)
+            if self._folding.words(word)
+        )
+        whole = [word for word in phrase if not word.endswith("*")]
+        if not whole or len(phrase) > _MOST_WORDS:
+            message = f"The phrase {text!r} of {name!r} cannot be looked for."
+            raise ConfigurationError(message, remedy="Give 1 to 12 words, one of them whole.")
+        key = max(whole, key=len)
+        self._by_word.setdefault(key, []).append((name, phrase, phrase.index(key)))
+
+
+def _spaced(text: str) -> list[str]:
+    return "".join(one if one.isalnum() or one in "*'" else " " for one in text).split()
+
+
+def _stands(phrase: tuple[str, ...], words: Sequence[Word], first: int) -> bool:
+    if first + len(phrase) > len(words):
+        return False
+    return all(
+        word.text.startswith(one[:-1]) if one.endswith("*") else word.text == one
+        for one, word in zip(phrase, words[first : first + len(phrase)], strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Rules as data: content categories, signs of injection, ITIL practices, security advice."""
