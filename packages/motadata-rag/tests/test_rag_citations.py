@@ -125,6 +125,11 @@ def test_page_and_heading_are_those_of_the_quote() -> None:
     assert (citations[0].page, citations[0].heading) == (2, "Access > Reset")
 
 
+def test_answer_names_the_call_that_worded_it() -> None:
+    answer = answer_from("Who?", Completion("No.", "m", call_id="c-1"), [_RESET], trace_id=None)
+    assert answer.call_id == "c-1"
+
+
 def test_words_without_citations_are_no_answer() -> None:
     answer = answer_from("Who?", Completion("It was me.", "m"), [_RESET], trace_id=None)
 

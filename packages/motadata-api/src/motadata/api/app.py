@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from motadata.api._console import console_routes
 from motadata.api._documents import document_routes, upload_routes
+from motadata.api._feedback import feedback_routes
 from motadata.api._health import health_routes
 from motadata.api._metrics import metrics_routes
 from motadata.api._middleware import (
@@ -79,6 +80,8 @@ def create_app(
     if "knowledge_base" in platform.roles:
         app.include_router(upload_routes(platform, limits))
         app.include_router(document_routes(platform))
+    if "feedback" in platform.roles:
+        app.include_router(feedback_routes(platform))
     # The last one added stands outermost.
     app.add_middleware(Authentication, authenticate=authenticate or by_api_key)
     app.add_middleware(RequestLimits, settings=limits)

@@ -34,23 +34,23 @@ def _without_nul(text: str) -> str:
     return text
 
 
-_Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_without_nul)]
 _Id = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
 
 
-class _Request(BaseModel):
+class RequestBody(BaseModel):
     """Base of what comes in: unknown fields are refused, so that a typing error is found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class _Response(BaseModel):
+class ResponseBody(BaseModel):
     """Base of what goes out."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class QueryRequest(_Request):
+class QueryRequest(RequestBody):
     """A question about the tenant's documents.
 
     Attributes:
@@ -59,23 +59,23 @@ class QueryRequest(_Request):
         document_ids: Narrows the search to these documents; empty means all.
     """
 
-    query: Annotated[_Text, StringConstraints(min_length=1, max_length=_MAX_QUERY, pattern=r"\S")]
+    query: Annotated[Text, StringConstraints(min_length=1, max_length=_MAX_QUERY, pattern=r"\S")]
     mode: QueryMode = "auto"
     limit: Annotated[int, Field(ge=1, le=_MAX_LIMIT)] = 8
     document_ids: Annotated[tuple[_Id, ...], Field(max_length=100)] = ()
 
 
-class DocumentRequest(_Request):
+class DocumentRequest(RequestBody):
     """A document whose text the caller has already."""
 
-    text: Annotated[_Text, StringConstraints(min_length=1, max_length=_MAX_TEXT, pattern=r"\S")]
-    source: Annotated[_Text, StringConstraints(min_length=1, max_length=1000, pattern=r"\S")]
-    title: Annotated[_Text, StringConstraints(max_length=500)] = ""
+    text: Annotated[Text, StringConstraints(min_length=1, max_length=_MAX_TEXT, pattern=r"\S")]
+    source: Annotated[Text, StringConstraints(min_length=1, max_length=1000, pattern=r"\S")]
+    title: Annotated[Text, StringConstraints(max_length=500)] = ""
     document_id: _Id | None = None
     metadata: Annotated[
         Mapping[
-            Annotated[_Text, StringConstraints(min_length=1, max_length=100)],
-            Annotated[_Text, StringConstraints(max_length=2000)],
+            Annotated[Text, StringConstraints(min_length=1, max_length=100)],
+            Annotated[Text, StringConstraints(max_length=2000)],
         ],
         Field(default_factory=dict, max_length=50),
     ]
@@ -91,7 +91,7 @@ class DocumentRequest(_Request):
         )
 
 
-class CitationBody(_Response):
+class CitationBody(ResponseBody):
     """The place that a part of an answer rests on; `start` and `end` count Unicode characters."""
 
     document_id: str
@@ -111,7 +111,7 @@ class CitationBody(_Response):
         return cls(**citation.to_dict())  # type: ignore[arg-type]  # checked by pydantic
 
 
-class QueryResponse(_Response):
+class QueryResponse(ResponseBody):
     """An answer: the mark `[1]` in it stands for the first citation.
 
     Attributes:
@@ -119,6 +119,7 @@ class QueryResponse(_Response):
         mode: Who answered.
         model: Which model worded it.
         cached: Whether it was worded before and is still true.
+        call_id: Names the model's call to `POST /v1/feedback`; empty when nothing records calls.
     """
 
     query: str
@@ -128,6 +129,7 @@ class QueryResponse(_Response):
     mode: UsedMode
     model: str = ""
     cached: bool = False
+    call_id: str = ""
     trace_id: str | None = None
 
     @classmethod
@@ -151,11 +153,12 @@ class QueryResponse(_Response):
             mode=mode,
             model=answer.model if answer else "",
             cached=answer.cached if answer and task is None else False,
+            call_id=answer.call_id if answer and task is None else "",
             trace_id=trace_id,
         )
 
 
-class ErrorDetail(_Response):
+class ErrorDetail(ResponseBody):
     """What went wrong and what to do about it.
 
     Attributes:
@@ -171,13 +174,13 @@ class ErrorDetail(_Response):
     trace_id: str | None = None
 
 
-class ErrorBody(_Response):
+class ErrorBody(ResponseBody):
     """The body of every answer that is not a success."""
 
     error: ErrorDetail
 
 
-class StoredDocument(_Response):
+class StoredDocument(ResponseBody):
     """A document as it was stored."""
 
     document_id: str
@@ -188,7 +191,7 @@ class StoredDocument(_Response):
     embedded: bool
 
 
-class FileBody(_Response):
+class FileBody(ResponseBody):
     """What became of one file: stored (`created`, `updated`, `unchanged`), or failed and why."""
 
     source: str
@@ -218,7 +221,7 @@ class FileBody(_Response):
         return cls(source=source, outcome="failed", error=error)
 
 
-class UploadResponse(_Response):
+class UploadResponse(ResponseBody):
     """What became of an upload, file by file, in the order of the files."""
 
     files: list[FileBody]
@@ -230,7 +233,7 @@ class UploadResponse(_Response):
         return [file for file in self.files if file.outcome == "failed"]
 
 
-class DocumentSummary(_Response):
+class DocumentSummary(ResponseBody):
     """A stored document, without its text."""
 
     document_id: str
@@ -250,7 +253,7 @@ class DocumentSummary(_Response):
         return cls(**info.to_dict())  # type: ignore[arg-type]  # checked by pydantic
 
 
-class DocumentsResponse(_Response):
+class DocumentsResponse(ResponseBody):
     """A page of documents by ascending id; `next` is the `after` of the page behind it."""
 
     documents: list[DocumentSummary]
@@ -258,7 +261,7 @@ class DocumentsResponse(_Response):
     trace_id: str | None = None
 
 
-class SectionBody(_Response):
+class SectionBody(ResponseBody):
     """Which page or heading a run of characters sat under."""
 
     start: int
@@ -272,7 +275,7 @@ class SectionBody(_Response):
         return cls(start=section.start, end=section.end, page=section.page, heading=section.heading)
 
 
-class DocumentResponse(_Response):
+class DocumentResponse(ResponseBody):
     """A version of a document with its text; offsets count Unicode characters.
 
     Attributes:
@@ -312,7 +315,7 @@ class DocumentResponse(_Response):
         )
 
 
-class HealthResponse(_Response):
+class HealthResponse(ResponseBody):
     """How the service is; of its components the state only, since no key is needed to ask."""
 
     status: Literal["ok", "degraded", "down"]

@@ -50,6 +50,7 @@ def answer_from(
         model=completion.model,
         usage=completion.usage,
         trace_id=trace_id,
+        call_id=completion.call_id,
     )
 
 

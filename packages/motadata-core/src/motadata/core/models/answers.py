@@ -63,6 +63,8 @@ class Answer(Record):
         answered: False when the documents do not hold an answer; `answer` then says so.
         model: Which model worded it.
         cached: Whether it came from the query cache.
+        call_id: Of the call that worded it, in the usage log and to feedback; empty when nothing
+            records calls.
     """
 
     query: str
@@ -73,3 +75,4 @@ class Answer(Record):
     usage: Usage = Usage()
     cached: bool = False
     trace_id: str | None = None
+    call_id: str = ""
