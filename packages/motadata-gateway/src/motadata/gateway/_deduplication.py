@@ -16,8 +16,9 @@ from motadata.core.errors import SDKError
 from motadata.core.models import Completion, Embeddings
 from motadata.gateway._call import Call, CallNotes, Proceed, Request
 from motadata.gateway._digest import completion_key, texts_key
-from motadata.gateway._flights import NOTHING_PAID, Answer, Flight, Reader
+from motadata.gateway._flights import Answer, Flight, Reader
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+from motadata.gateway._usages import NOTHING_PAID
 
 
 _Key = tuple[str, str, str]

@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from decimal import Decimal
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
 from motadata.core.errors import GatewayError, ProviderError
-from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
+from motadata.core.models import Completion, CompletionChunk, Embeddings
 from motadata.gateway._call import CallNotes, Emit
-from motadata.gateway._usages import total
+from motadata.gateway._usages import NOTHING_PAID, total
 
 
 Answer = TypeVar("Answer", Completion, Embeddings)
 
 _PARTS_AHEAD: Final = 16
 _ENDING: Final = 5.0
-NOTHING_PAID: Final = Usage(cost_usd=Decimal(0))
 
 
 class Reader:

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal
 from typing import Final
 
-from motadata.core.errors import CacheError
+from motadata.core.errors import CacheError, SDKError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
 from motadata.core.observability import count_lookups, get_logger
 from motadata.core.protocols import Cache
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key, vector_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
-from motadata.gateway._vectors import pack, unpack
+from motadata.gateway._usages import NOTHING_PAID
+from motadata.gateway._vectors import FLOAT_BYTES, pack, unpack
 
 
 COMPLETIONS: Final = "gateway-completions"
 VECTORS: Final = "gateway-vectors"
 _KEEPABLE: Final = frozenset({"stop", "tool_calls"})
-
-_NOTHING_USED: Final = Usage(0, 0, Decimal(0))
 
 _log = get_logger("gateway")
 
@@ -43,10 +41,12 @@ async def cached_completion(
         if found is not None:
             call.notes.cached = "exact"
             call.notes.saved_usd = found.usage.cost_usd
-            return await replayed(call, replace(found, cached=True, usage=_NOTHING_USED))
+            return await replayed(call, replace(found, cached=True, usage=NOTHING_PAID))
     answer = await proceed(call)
-    # What was shared is kept by the one who paid; what came from a cache is kept there.
-    if answer.finish_reason in _KEEPABLE and not (answer.shared or answer.cached):
+    # What was shared is kept by the one who paid; what came from a cache is kept there; what
+    # another model said is no answer of the one that the key names.
+    elsewhere = answer.shared or answer.cached or answer.fallback_from is not None
+    if answer.finish_reason in _KEEPABLE and not elsewhere:
         await _set(call.cache, {key: answer}, COMPLETIONS)
     return answer
 
@@ -64,14 +64,34 @@ async def cached_vectors(
     if call.cache_policy == "use":
         count_lookups(hits=len(known), misses=len(unknown), tier="vectors")
     usage = Usage()
-    if unknown:
-        fresh = await proceed(replace(call, request=replace(call.request, texts=unknown)))
+    if not unknown:
+        call.notes.cached = "exact"
+    else:
+        try:
+            fresh = await proceed(
+                replace(call, request=EmbeddingRequest(call.request.model, unknown))
+            )
+        except SDKError:
+            if call.notes.spent is not None:  # those that share the failure leave it to the payer
+                await _keep_vectors(call, call.cache, keys, call.notes.kept)
+            raise
         usage = fresh.usage
         new = dict(zip(unknown, fresh.vectors, strict=True))
         known = {**known, **new}
-        packed = {keys[text]: pack(vector) for text, vector in new.items()}
-        await _set(call.cache, packed, VECTORS)
+        await _keep_vectors(call, call.cache, keys, new)
     return Embeddings(tuple(known[text] for text in texts), call.request.model, usage)
+
+
+async def _keep_vectors(
+    call: Call[EmbeddingRequest],
+    cache: Cache,
+    keys: Mapping[str, str],
+    vectors: Mapping[str, tuple[float, ...]],
+) -> None:
+    """Keep vectors, unless another model than the one that the keys name made them."""
+    if call.notes.fallback_from is None and vectors:
+        packed = {keys[text]: pack(vector) for text, vector in vectors.items() if text in keys}
+        await _set(cache, packed, VECTORS)
 
 
 async def replayed(call: Call[ChatRequest], answer: Completion) -> Completion:
@@ -107,7 +127,11 @@ async def _get_vectors(cache: Cache, keys: Mapping[str, str]) -> dict[str, tuple
         _log.warning("response_cache_failed", operation="get_many", code=error.code)
         return {}
     packed = {text: found.get(key) for text, key in keys.items()}
-    return {text: unpack(data) for text, data in packed.items() if isinstance(data, bytes)}
+    return {
+        text: unpack(data)
+        for text, data in packed.items()
+        if isinstance(data, bytes) and len(data) % FLOAT_BYTES == 0
+    }
 
 
 async def _set(cache: Cache, values: Mapping[str, object], namespace: str) -> None:

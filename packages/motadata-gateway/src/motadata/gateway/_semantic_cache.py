@@ -12,19 +12,19 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Final, Protocol
 
 from motadata.core.codec import MessagePackCodec
-from motadata.core.errors import CodecError, ConfigurationError, DatabaseError, GatewayError
+from motadata.core.errors import CodecError, ConfigurationError, DatabaseError, SDKError
 from motadata.core.identifiers import new_id
-from motadata.core.models import Completion, Embeddings, Usage
+from motadata.core.models import Completion, Embeddings
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Database
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway._response_cache import replayed
+from motadata.gateway._usages import NOTHING_PAID
 
 
 _SPECIFIC: Final = re.compile(r"\S*[\d@_/\\#]\S*|\b[A-Z]{2,}\b|\"[^\"]*\"|'[^']*'|`[^`]*`")
@@ -32,7 +32,6 @@ _NEGATION: Final = re.compile(
     r"\b(?:no|not|never|without|except|cannot|un\w+|dis\w+|\w+n't)\b", re.IGNORECASE
 )
 _CODEC: Final = MessagePackCodec()
-_FREE: Final = Usage(cost_usd=Decimal(0))
 
 _FIND: Final = """
 select answer, 1 - (embedding <=> $3) as similarity
@@ -48,11 +47,16 @@ values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
 """
 _TRIM: Final = """
 delete from motadata.semantic_answer
-where tenant_id = $1 and (expires_at <= now() or created_at < (
-  select created_at from motadata.semantic_answer
-  where tenant_id = $1 order by created_at desc offset $2 limit 1
-))
+where tenant_id = $1 and answer_id in (
+  select answer_id from motadata.semantic_answer
+  where tenant_id = $1 and (expires_at <= now() or created_at < (
+    select created_at from motadata.semantic_answer
+    where tenant_id = $1 order by created_at desc offset $2 limit 1
+  ))
+  for update skip locked
+)
 """
+# Answers that are kept at the same time would else wait for each other's old rows, in any order.
 
 _log = get_logger("gateway")
 
@@ -129,17 +133,20 @@ class SemanticCache:
         if not self._fits(call):
             return await proceed(call)
         question = call.request.messages[-1].content
-        vector = await self._embedded(question, call)
-        if vector is None:
+        embedded = await self._embedded(question, call)
+        if embedded is None:
             return await proceed(call)
-        context = context_of(call, self._policy.model)
+        vector = embedded.vectors[0]
+        context = context_of(call, embedded.model)
         if call.cache_policy == "use":
             found = await self._found(call, context, vector)
             if found is not None:
                 call.notes.cached, call.notes.saved_usd = "semantic", found.usage.cost_usd
-                return await replayed(call, replace(found, cached=True, usage=_FREE))
+                return await replayed(call, replace(found, cached=True, usage=NOTHING_PAID))
         answer = await proceed(call)
-        if answer.finish_reason == "stop" and answer.text:
+        # What was shared is kept by the one who paid for it.
+        elsewhere = answer.shared or answer.cached or answer.fallback_from is not None
+        if answer.finish_reason == "stop" and answer.text and not elsewhere:
             await self._keep(call, context, vector, answer)
         return answer
 
@@ -161,15 +168,14 @@ class SemanticCache:
             and (request.temperature or 0.0) <= self._policy.most_temperature
         )
 
-    async def _embedded(self, question: str, call: Call[ChatRequest]) -> tuple[float, ...] | None:
+    async def _embedded(self, question: str, call: Call[ChatRequest]) -> Embeddings | None:
         try:
-            result = await self._embedder.embed(
+            return await self._embedder.embed(
                 [question], model=self._policy.model, tenant_id=call.tenant_id
             )
-        except GatewayError as error:
+        except SDKError as error:
             _log.warning("semantic_cache_failed", operation="embed", code=error.code)
             return None
-        return result.vectors[0]
 
     async def _found(
         self, call: Call[ChatRequest], context: str, vector: tuple[float, ...]
@@ -196,11 +202,11 @@ class SemanticCache:
                     _KEEP, tenant, context, new_id(), vector, _CODEC.encode(answer), policy.ttl
                 )
                 await transaction.execute(_TRIM, tenant, policy.most_answers - 1)
-        except DatabaseError as error:
+        except (DatabaseError, CodecError) as error:
             _log.warning("semantic_cache_failed", operation="keep", code=error.code)
 
 
-def context_of(call: Call[ChatRequest], embedding_model: str | None) -> str:
+def context_of(call: Call[ChatRequest], embedding_model: str) -> str:
     """Return the SHA-256 of what must be equal before two questions are compared at all."""
     request = call.request
     last = request.messages[-1]

@@ -28,6 +28,7 @@ from motadata.gateway._requests import (
     check_options,
 )
 from motadata.gateway._response_cache import cached_completion, cached_vectors
+from motadata.gateway._usages import total
 from motadata.gateway._vectors import unit_length
 
 
@@ -125,7 +126,7 @@ async def completed_by_provider(
                 answer = replace(answer, usage=call.price(call.notes, answer.usage))
         else:
             answer = await _streamed(call, call.emit)
-        call.notes.spent = answer.usage
+        call.notes.spent = total((call.notes.spent, answer.usage))
         timed.used(answer.usage, finish_reason=answer.finish_reason)
     return answer
 
@@ -141,7 +142,7 @@ async def embedded_by_provider(
         result = await call.provider.embed(call.request)
         if call.price is not None:
             result = replace(result, usage=call.price(call.notes, result.usage))
-        call.notes.spent = result.usage
+        call.notes.spent = total((call.notes.spent, result.usage))
         timed.used(result.usage)
     if len(result.vectors) != len(call.request.texts):
         message = (

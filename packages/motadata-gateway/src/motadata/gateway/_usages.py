@@ -1,11 +1,16 @@
-"""Usages added up: what several requests that belong to one call were charged together."""
+"""Usages added up and split: what requests cost together, and each one's share of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import Final
 
 from motadata.core.models import Usage
+
+
+NOTHING_PAID: Final = Usage(cost_usd=Decimal(0))
+_FINEST: Final = Decimal("1e-12")
 
 
 def total(usages: Iterable[Usage | None]) -> Usage | None:
@@ -29,3 +34,27 @@ def total(usages: Iterable[Usage | None]) -> Usage | None:
         sum(usage.web_searches for usage in known),
         sum(usage.long_cache_write_tokens for usage in known),
     )
+
+
+def split(usage: Usage, weights: Sequence[int]) -> list[Usage]:
+    """Return shares of a usage in proportion to weights, that add up to it exactly.
+
+    Each share is the difference of two neighbouring partial sums, so that nothing is lost to
+    rounding.
+    """
+    if len(weights) == 1:
+        return [usage]
+    whole = sum(weights)
+    shares = []
+    passed, tokens_before, cost_before = 0, 0, Decimal(0)
+    for weight in weights:
+        passed += weight
+        tokens = usage.input_tokens * passed // whole
+        cost = None
+        if usage.cost_usd is not None:
+            part = (usage.cost_usd * passed / whole).quantize(_FINEST)
+            until = usage.cost_usd if passed == whole else part
+            cost, cost_before = until - cost_before, until
+        shares.append(Usage(tokens - tokens_before, 0, cost))
+        tokens_before = tokens
+    return shares

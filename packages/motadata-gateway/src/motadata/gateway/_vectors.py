@@ -6,8 +6,12 @@ import math
 import sys
 from array import array
 from collections.abc import Sequence
+from typing import Final
 
 from motadata.core.errors import ProviderError
+
+
+FLOAT_BYTES: Final = 4
 
 
 def unit_length(vector: Sequence[float]) -> tuple[float, ...]:
