@@ -72,7 +72,9 @@ def timed(work: Callable[[], object], repeats: int) -> float:
 
 async def cost() -> None:
     text = (PROSE * 2)[:600]
-    personal = text[:400] + " Mail bob@example.com, card 4111 1111 1111 1111, from 10.1.2.3. " + text[:130]
+    personal = (
+        text[:400] + " Mail bob@example.com, card 4111 1111 1111 1111, from 10.1.2.3. " + text[:130]
+    )
     made = policy()
     print(f"\n{rule_count()} rules, CPU µs a text\n")
     print(f"{'text':<34}{'min':>8}{'p25':>8}{'peer min':>10}{'ratio':>7}")
@@ -129,7 +131,7 @@ def secret_of(rng: random.Random) -> str:
             f"ghp_{word}",
             "AKIA" + "".join(rng.choices(string.ascii_uppercase + string.digits, k=16)),
             f"eyJhbGciOiJIUzI1NiJ9.{word}.{word}",
-            f"-----BEGIN RSA PRIVATE KEY-----\n{word}\n{word}{digits}\n-----END RSA PRIVATE KEY-----",
+            f"-----BEGIN RSA PRIVATE KEY-----\n{word}\n{digits}\n-----END RSA PRIVATE KEY-----",
         ]
     )
 

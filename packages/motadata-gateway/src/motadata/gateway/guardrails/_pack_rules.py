@@ -38,6 +38,7 @@ class Reading:
     folding: Folding
     _sections: Sections | None = None
     _words: list[str] | None = None
+    _head: str | None = None
 
     @property
     def sections(self) -> Sections:
@@ -45,6 +46,13 @@ class Reading:
         if self._sections is None:
             self._sections = Sections(self.about.text, self.folding)
         return self._sections
+
+    @property
+    def head(self) -> str:
+        """The folded words at the top of the text, with spaces around each."""
+        if self._head is None:
+            self._head = f" {' '.join(self.folding.words(self.about.text[:_HEAD]))} "
+        return self._head
 
     @property
     def words(self) -> list[str]:
@@ -96,14 +104,13 @@ class _Document:
 
     def __init__(self, kind: DocumentKind, folding: Folding) -> None:
         self._features = frozenset(kind.features)
-        self._headings = [" ".join(folding.words(heading)) for heading in kind.headings]
-        self._folding = folding
+        self._headings = [f" {' '.join(folding.words(heading))} " for heading in kind.headings]
 
-    def is_one(self, about: GuardedText) -> bool:
-        if about.feature in self._features:
+    def is_one(self, reading: Reading) -> bool:
+        if reading.about.feature in self._features:
             return True
-        head = f" {' '.join(self._folding.words(about.text[:_HEAD]))} "
-        return any(f" {heading} " in head for heading in self._headings)
+        head = reading.head
+        return any(heading in head for heading in self._headings)
 
 
 def _document(name: str, pack: PackData, folding: Folding) -> _Document:
@@ -120,7 +127,7 @@ class _Section(Judge):
         self._labels = [folding.words(label) for label in rule.labels]
 
     def broken(self, reading: Reading) -> Iterator[Span]:
-        if self._document.is_one(reading.about) and not reading.sections.says(self._labels):
+        if self._document.is_one(reading) and not reading.sections.says(self._labels):
             yield 0, 0
 
 
@@ -140,7 +147,7 @@ class _Matrix(Judge):
             raise ConfigurationError(message, remedy=f"Give {len(rule.levels)} of each.")
 
     def broken(self, reading: Reading) -> Iterator[Span]:
-        if not self._document.is_one(reading.about):
+        if not self._document.is_one(reading):
             return
         row, column = (self._value(reading, name, self._levels) for name in self._names[:2])
         result = self._value(reading, self._names[2], self._results)
@@ -185,7 +192,9 @@ class _Order(Judge):
         self._unless = frozenset(rule.unless_before)
 
     def broken(self, reading: Reading) -> Iterator[Span]:
-        found = sorted(self._phrases.find(reading.about.text), key=lambda one: one.start)
+        found = sorted(
+            self._phrases.find(reading.about.text, reading.words), key=lambda one: one.start
+        )
         for one in found:
             negated = not self._unless.isdisjoint(one.before)
             if one.name == "first" and not negated:
@@ -201,7 +210,7 @@ class _Forbidden(Judge):
         self._unless = frozenset(rule.unless_before)
 
     def broken(self, reading: Reading) -> Iterator[Span]:
-        for one in self._phrases.find(reading.about.text):
+        for one in self._phrases.find(reading.about.text, reading.words):
             if self._unless.isdisjoint(one.before):
                 yield one.start, one.end
 

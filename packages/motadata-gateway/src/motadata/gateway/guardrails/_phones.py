@@ -36,7 +36,7 @@ class PhoneFinder:
             raise ConfigurationError(message, remedy="Pass two capitals, such as 'IN'.")
         self._region = region
 
-    def find(self, about: GuardedText) -> Iterator[tuple[int, int]]:
+    def find(self, about: GuardedText, _digits: object) -> Iterator[tuple[int, int]]:
         """Yield where numbers begin and end."""
         text = about.text
         if self._region is None and "+" not in text:

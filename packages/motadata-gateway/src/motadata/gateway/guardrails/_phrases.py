@@ -51,18 +51,26 @@ class PhraseTable:
                 self._add(name, text)
         self._keys = frozenset(self._by_word)
 
-    def find(self, text: str) -> Iterator[PhraseFound]:
-        """Yield the phrases of a text."""
-        if self._keys.isdisjoint(self._folding.words(text)):
+    def find(self, text: str, words: Sequence[str] | None = None) -> Iterator[PhraseFound]:
+        """Yield the phrases of a text.
+
+        Args:
+            text: Any text.
+            words: Its folded words, when they are known.
+        """
+        folded = self._folding.words(text) if words is None else words
+        if self._keys.isdisjoint(folded):
             return
-        words = self._folding.placed(text)
-        for place, word in enumerate(words):
-            for name, phrase, key in self._by_word.get(word.text, ()):
+        placed: Sequence[Word] = ()
+        for place, word in enumerate(folded):
+            for name, phrase, key in self._by_word.get(word, ()):
                 first = place - key
-                if first >= 0 and _stands(phrase, words, first):
-                    before = tuple(one.text for one in words[max(0, first - _WORDS_BEFORE) : first])
-                    last = words[first + len(phrase) - 1]
-                    yield PhraseFound(name, words[first].start, last.end, before)
+                if first >= 0 and _stands(phrase, folded, first):
+                    # Few texts come so far, and only they need to know where their words stand.
+                    placed = placed or self._folding.placed(text)
+                    before = tuple(folded[max(0, first - _WORDS_BEFORE) : first])
+                    last = placed[first + len(phrase) - 1]
+                    yield PhraseFound(name, placed[first].start, last.end, before)
 
     def _add(self, name: str, text: str) -> None:
         phrase = tuple(
@@ -82,10 +90,10 @@ def _spaced(text: str) -> list[str]:
     return "".join(one if one.isalnum() or one in "*'" else " " for one in text).split()
 
 
-def _stands(phrase: tuple[str, ...], words: Sequence[Word], first: int) -> bool:
+def _stands(phrase: tuple[str, ...], words: Sequence[str], first: int) -> bool:
     if first + len(phrase) > len(words):
         return False
     return all(
-        word.text.startswith(one[:-1]) if one.endswith("*") else word.text == one
+        word.startswith(one[:-1]) if one.endswith("*") else word == one
         for one, word in zip(phrase, words[first : first + len(phrase)], strict=True)
     )
