@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from motadata.core._redis_connection import is_address
 from motadata.core.errors import ConfigurationError
-
-
-_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 def split_address(url: str) -> list[str]:
@@ -22,10 +19,9 @@ def split_address(url: str) -> list[str]:
         login, _, hosts = parts.netloc.rpartition("@")
         prefix = f"{login}@" if login else ""
         addresses = [urlunsplit(parts._replace(netloc=prefix + host)) for host in hosts.split(",")]
-        usable = all(urlsplit(one).port != 0 for one in addresses)
     except ValueError:
-        parts, addresses, usable = urlsplit(""), [], False
-    if parts.scheme not in _SCHEMES or not usable or not (parts.netloc or parts.path):
+        addresses = [""]
+    if not all(map(is_address, addresses)):
         message = "The address of the cache's server is not valid."
         raise ConfigurationError(message, remedy="Write it as redis://:password@host:6379.")
     return addresses

@@ -1,4 +1,4 @@
-"""The connection to a Redis-protocol server or cluster; one of two modules that use its driver.
+"""The connection to a Redis-protocol server or cluster; what the cache says over it.
 
 Every call ends within a bounded time, and no connection is given up in the middle of an answer: a
 call is not cancelled with the caller that waits for it.
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
+from motadata.core._redis_connection import connect, open_single, require_driver
 from motadata.core.cache._redis_address import (
     host_and_port,
     split_address,
@@ -21,13 +22,11 @@ from motadata.core.cache._redis_address import (
 from motadata.core.cache._redis_calls import Call, Command, Reply, ServerUnavailableError, Word
 from motadata.core.cache._redis_feed import ChangeFeed
 from motadata.core.cache._redis_lanes import Lanes
-from motadata.core.errors import MissingExtraError
 
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
-    from redis.asyncio.retry import Retry
 
 
 class RedisServer:
@@ -49,7 +48,7 @@ class RedisServer:
         self._lanes: Lanes | None = None
         self._distrusted_at = 0.0
         self._running: set[asyncio.Task[Reply]] = set()
-        _import_driver()
+        require_driver()
 
     @property
     def timeout(self) -> float:
@@ -170,7 +169,11 @@ class RedisServer:
         """
         from redis.exceptions import RedisError
 
-        client = self._single(with_host(self._addresses[0], host, port))
+        client = open_single(
+            with_host(self._addresses[0], host, port),
+            timeout=self._timeout,
+            max_connections=self._max_connections,
+        )
         try:
             async with client, client.pubsub() as listener:
                 feed = ChangeFeed(listener)
@@ -191,6 +194,7 @@ class RedisServer:
             raise self._unavailable(error) from error
 
     async def _connect(self) -> Redis | RedisCluster:
+        from redis.asyncio import Redis
         from redis.exceptions import RedisError
 
         async with self._connecting:
@@ -198,51 +202,19 @@ class RedisServer:
             for address in self._addresses:
                 if self._client is not None:
                     return self._client
-                single = self._single(address)
                 try:
-                    info = await single.info("cluster")
-                    if not info.get("cluster_enabled"):
-                        self._client, self._lanes = single, Lanes(single.connection_pool)
-                        return single
-                    self._client = await self._several(address)
+                    client = await connect(
+                        address, timeout=self._timeout, max_connections=self._max_connections
+                    )
                 except (RedisError, OSError) as caught:
                     error = caught
-                finally:
-                    if self._client is not single:
-                        await single.aclose()
+                    continue
+                if isinstance(client, Redis):
+                    self._lanes = Lanes(client.connection_pool)
+                self._client = client
             if self._client is None:
                 raise error
             return self._client
-
-    def _single(self, address: str) -> Redis:
-        from redis.asyncio import Redis
-
-        return Redis.from_url(
-            address,
-            socket_timeout=self._timeout * 0.9,
-            socket_connect_timeout=self._timeout * 0.9,
-            max_connections=self._max_connections + 4,
-            retry=_retries(0),
-            protocol=2,
-        )
-
-    async def _several(self, address: str) -> RedisCluster:
-        from redis.asyncio.cluster import RedisCluster
-
-        cluster = RedisCluster.from_url(
-            address,
-            socket_timeout=self._timeout * 0.9,
-            socket_connect_timeout=self._timeout * 0.9,
-            max_connections=self._max_connections + 4,
-            require_full_coverage=False,
-            retry=_retries(1),
-            protocol=2,
-        )
-        try:
-            return await cluster.initialize()
-        except BaseException:
-            await cluster.aclose()
-            raise
 
     def _cluster(self) -> RedisCluster | None:
         from redis.asyncio.cluster import RedisCluster
@@ -282,17 +254,3 @@ def _lacks_the_script(answer: object) -> bool:
     from redis.exceptions import NoScriptError
 
     return isinstance(answer, NoScriptError)
-
-
-def _retries(count: int) -> Retry:
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
-    return Retry(NoBackoff(), count)
-
-
-def _import_driver() -> None:
-    try:
-        import redis.asyncio  # noqa: F401 - to say at once that it is absent
-    except ImportError:
-        raise MissingExtraError("redis", extra="redis", distribution="motadata-core") from None

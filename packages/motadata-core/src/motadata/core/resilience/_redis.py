@@ -1,4 +1,4 @@
-"""The connection to the server that instances share; the one module here that imports its driver.
+"""The connection to the server that instances share, and what is said over it.
 
 A server that is away is asked again every half a second, by one call; all others hear at once that
 it is away. A call runs to its end even if its caller is cancelled, so that no answer is left on a
@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Coroutine, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
+from motadata.core._redis_connection import connect, is_address, require_driver
 from motadata.core.clock import SYSTEM_CLOCK, Clock
-from motadata.core.errors import ConfigurationError, MissingExtraError, ResilienceError
+from motadata.core.errors import ConfigurationError, ResilienceError
 from motadata.core.resilience._checks import check_positive
 from motadata.core.resilience._deadline import remaining
 from motadata.core.resilience._scripts import Script
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 _RETRY_AFTER: Final = 0.5
-_SCHEMES: Final = ("redis", "rediss", "unix")
 
 _Task = asyncio.Task[None] | asyncio.Task[list[float]]
 
@@ -149,45 +148,12 @@ class SharedServer:
         return [float(word) for word in answer.split()]
 
     async def _connect(self) -> Redis | RedisCluster:
-        from redis.asyncio import Redis
-        from redis.asyncio.cluster import RedisCluster
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
         async with self._connecting:
-            if self._client is not None:
-                return self._client
-            single = Redis.from_url(
-                self._url,
-                socket_timeout=self._timeout * 0.9,
-                socket_connect_timeout=self._timeout * 0.9,
-                max_connections=self._max_connections + 4,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
-            try:
-                info = await single.info("cluster")
-                if not info.get("cluster_enabled"):
-                    self._client = single
-                    return single
-                cluster = RedisCluster.from_url(
-                    self._url,
-                    socket_timeout=self._timeout * 0.9,
-                    socket_connect_timeout=self._timeout * 0.9,
-                    max_connections=self._max_connections + 4,
-                    require_full_coverage=False,
-                    retry=Retry(NoBackoff(), 1),
-                    protocol=2,
+            if self._client is None:
+                self._client = await connect(
+                    self._url, timeout=self._timeout, max_connections=self._max_connections
                 )
-                try:
-                    self._client = await cluster.initialize()
-                except BaseException:
-                    await cluster.aclose()
-                    raise
-                return self._client
-            finally:
-                if self._client is not single:
-                    await single.aclose()
+            return self._client
 
 
 async def _evaluate(
@@ -204,15 +170,7 @@ async def _evaluate(
 
 
 def _check(url: str) -> None:
-    try:
-        import redis.asyncio  # noqa: F401 - to say at once that it is absent
-    except ImportError:
-        raise MissingExtraError("redis", extra="redis", distribution="motadata-core") from None
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in _SCHEMES and parts.port != 0 and bool(parts.netloc or parts.path)
-    except ValueError:
-        usable = False
-    if not usable:
+    require_driver()
+    if not is_address(url):
         message = "The address of the shared server is not valid."
         raise ConfigurationError(message, remedy="Write it as redis://:password@host:6379.")
