@@ -52,7 +52,7 @@ for number = 1, #state, 2 do
     elseif tonumber(ends) < now then redis.call('HDEL', KEYS[1], name)
     else
       held, peers = held + tonumber(hold), peers + 1
-      if wish > 0 then others[#others + 1] = {wish, tonumber(from)} end
+      if wish > 0 then others[#others + 1] = {wish, tonumber(from), name} end
     end
   end
 end
@@ -62,12 +62,16 @@ else level = 0 end
 level = math.min(level + tonumber(ARGV[4]), burst - held)
 if ARGV[9] == 'empty_all' then level = math.min(level, 0) end
 local waiting = #others + (need > 0 and 1 or 0)
-local owed = 0
+local owed, oldest = 0, true
 for _, other in ipairs(others) do
   owed = owed + math.min(other[1], math.max(0, now - other[2]) * rate / waiting)
+  if not since or other[2] < since or (other[2] == since and other[3] < me) then oldest = false end
 end
 if #others > 0 then extra = 0 end
 local there = level - owed
+-- When all have waited so long that more is owed than the bucket ever holds, none would get
+-- anything: then it is the turn of the one who waits longest.
+if oldest and there < first then there = level end
 local grant = math.max(0, math.min(need + extra, there))
 if grant < first then grant = 0 end
 level = level - grant
