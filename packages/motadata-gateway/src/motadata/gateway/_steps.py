@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from motadata.core.errors import ProviderError
-from motadata.core.models import Completion, Embeddings
+from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import get_logger, model_call, span
 from motadata.core.tenancy import resolve_tenant, tenant_scope
 from motadata.gateway._call import (
@@ -122,11 +122,10 @@ async def completed_by_provider(
     with model_call("chat", model=model, provider=provider) as timed:
         if call.emit is None:
             answer = await call.provider.complete(call.request)
-            if call.price is not None:
-                answer = replace(answer, usage=call.price(call.notes, answer.usage))
+            usage = _charged(call, answer.usage)
+            answer = answer if usage is answer.usage else replace(answer, usage=usage)
         else:
             answer = await _streamed(call, call.emit)
-        call.notes.spent = total((call.notes.spent, answer.usage))
         timed.used(answer.usage, finish_reason=answer.finish_reason)
     return answer
 
@@ -140,17 +139,16 @@ async def embedded_by_provider(
     model, provider = call.request.model, call.provider.name
     with model_call("embeddings", model=model, provider=provider) as timed:
         result = await call.provider.embed(call.request)
-        if call.price is not None:
-            result = replace(result, usage=call.price(call.notes, result.usage))
-        call.notes.spent = total((call.notes.spent, result.usage))
-        timed.used(result.usage)
+        usage = _charged(call, result.usage)
+        timed.used(usage)
     if len(result.vectors) != len(call.request.texts):
         message = (
             f"The model {call.request.model!r} returned {len(result.vectors)} vectors "
             f"for {len(call.request.texts)} texts."
         )
         raise ProviderError(message, remedy="Try again.", retryable=True)
-    return replace(result, vectors=tuple(unit_length(vector) for vector in result.vectors))
+    vectors = tuple(unit_length(vector) for vector in result.vectors)
+    return Embeddings(vectors, result.model, usage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,16 +242,25 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
                 return replace(answer, text="".join(pieces))
             pieces.append(chunk.text)
             if chunk.finish_reason is not None:
-                if call.price is not None and chunk.usage is not None:
-                    chunk = replace(chunk, usage=call.price(call.notes, chunk.usage))
+                # Before it is passed on: who leaves at the last part is charged all the same.
+                usage = None if chunk.usage is None else _charged(call, chunk.usage)
                 answer = replace(
                     answer,
                     finish_reason=chunk.finish_reason,
                     tool_calls=chunk.tool_calls,
-                    usage=chunk.usage or answer.usage,
+                    usage=usage or answer.usage,
                 )
-                chunk = replace(chunk, model=call.request.model, call_id=call.notes.call_id)
+                model, call_id = call.request.model, call.notes.call_id
+                chunk = replace(chunk, usage=usage, model=model, call_id=call_id)
             await emit(chunk)
+
+
+def _charged(call: Call[Request], usage: Usage) -> Usage:
+    """Return a usage with its price, and note that the call was charged for it."""
+    if call.price is not None:
+        usage = call.price(call.notes, usage)
+    call.notes.spent = total((call.notes.spent, usage))
+    return usage
 
 
 async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
