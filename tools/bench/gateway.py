@@ -242,7 +242,7 @@ async def _hit(gateway: LLMGateway, rounds: int) -> list[float]:
 
 
 async def _memory(url: str, calls: int) -> None:
-    """Call often, with a cache of bounded size that is full from the start."""
+    """Call often and print what stays; without a cache, whose growth is wanted and bounded."""
     async with _gateway(url, cached=False) as gateway:
 
         async def ask(many: int) -> None:
@@ -288,11 +288,12 @@ def _import() -> None:
 async def _all(options: argparse.Namespace) -> None:
     litellm = not options.without_litellm
     with OpenAIServer() as server:
+        # First, before what others leave behind could hide a growth.
+        await _memory(server.url, options.calls)
+        server.reset()
         server.always(Reply(text="Open the portal, choose Reset, and follow the link."))
         await _calls(server.url, options.rounds, litellm=litellm)
         await _hits(server.url, options.rounds)
-        server.reset()
-        await _memory(server.url, options.calls)
         server.reset()
         await _streams(server, options.rounds, litellm=litellm)
 

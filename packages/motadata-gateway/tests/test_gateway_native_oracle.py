@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 
 from motadata.core.models import Completion, Message, ToolCall, ToolDefinition, Usage
@@ -23,9 +24,9 @@ from motadata.gateway import (
 
 # litellm's own types make pydantic complain when they are first used.
 pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning"),
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 Way = Callable[[Provider, ChatRequest], Awaitable[Completion]]
@@ -65,6 +66,15 @@ ANTHROPIC = {
     "stopped": Reply(text="x", finish_reason="stop_sequence", usage=CLAUDE),
     "refused": Reply(text="no", finish_reason="refusal", usage=CLAUDE),
 }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def litellm_s_connections() -> AsyncIterator[None]:
+    """Close what litellm keeps open for as long as the process lives."""
+    yield
+    from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
+
+    await close_litellm_async_clients()
 
 
 def plain(answer: Completion) -> Completion:
