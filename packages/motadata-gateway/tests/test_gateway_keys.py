@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -23,11 +25,14 @@ from motadata.core.errors import (
     TenantRequiredError,
 )
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.platform import create_platform
 from motadata.core.security import LocalKeyManagement, SecretStore
 from motadata.core.tenancy import TenantId, tenant_scope
 from motadata.core.testing.manual_clock import ManualClock
 from motadata.core.testing.openai_server import OpenAIServer
+from motadata.core.testing.plugin import DatabaseDsns
 from motadata.gateway import LLMGateway, TenantKeys, create_gateway
+from motadata.gateway.component import COMPONENT
 
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
@@ -353,3 +358,23 @@ async def test_bad_arguments_are_typed_errors(keys: TenantKeys, store: Watched) 
     for ttl, stale_for, most in ((0, 1, 1), (2, 1, 1), (1, float("inf"), 1), (1, 1, 0)):
         with pytest.raises(ConfigurationError):
             TenantKeys(store, ttl=ttl, stale_for=stale_for, most_remembered=most)
+
+
+async def test_platform_with_a_master_key_sends_tenants_own_keys(
+    database_dsns: DatabaseDsns, database: PostgresDatabase, openai_server: OpenAIServer
+) -> None:
+    master = base64.b64encode(MASTER_KEY["1"].get_secret_value()).decode()
+    environment = {
+        "MOTADATA_DATABASE_URL": database_dsns.runtime,
+        "MOTADATA_SECURITY_MASTER_KEYS": json.dumps({"1": master}),
+        "MOTADATA_GATEWAY_DEFAULT_MODEL": "openai/gpt-4o-mini",
+        "MOTADATA_GATEWAY_API_KEYS": json.dumps({"openai": "sk-platform"}),
+        "MOTADATA_GATEWAY_BASE_URLS": json.dumps({"openai": openai_server.url}),
+    }
+    await TenantKeys(Watched(database)).put("openai", SecretStr("sk-acme-1"), tenant_id=ACME)
+
+    async with create_platform(environment, components=[COMPONENT]) as platform:
+        for tenant in (ACME, GLOBEX):
+            await platform.gateway.generate_async("Hello", tenant_id=tenant)
+
+    assert sent_keys(openai_server) == ["sk-acme-1", "sk-platform"]

@@ -13,6 +13,7 @@ from motadata.core.settings import Settings
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
+from motadata.gateway._tenant_keys import TenantKeys
 
 
 class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
@@ -42,6 +43,8 @@ class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
 async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
     """Open the gateway from the platform's environment, with its cache when it has one.
 
+    With `MOTADATA_SECURITY_MASTER_KEYS` set, tenants' own keys are read from its database.
+
     Raises:
         ConfigurationError: A variable does not fit, or names a provider that is not there.
     """
@@ -54,6 +57,7 @@ async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
         default_embedding_model=settings.embedding_model,
         cache=platform.cache if platform.has("cache") else None,
         base_urls=settings.base_urls,
+        tenant_keys=_tenant_keys(platform),
         timeout=settings.timeout,
         embedding_threads=settings.embedding_threads,
     )
@@ -61,9 +65,19 @@ async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
         yield gateway
 
 
+def _tenant_keys(platform: Platform) -> TenantKeys | None:
+    """Return the keys that tenants bring along, where there is a master key to keep them with."""
+    from motadata.core.security import SecuritySettings, create_secret_store
+
+    environment = platform.environment
+    if not SecuritySettings.from_environment(environment).master_keys:
+        return None
+    return TenantKeys(create_secret_store(platform.database, environment=environment))
+
+
 COMPONENT: Final = ComponentSpec(
     name="gateway",
     open=open_gateway,
-    uses=("cache",),
+    uses=("cache", "database"),
     migrations="motadata.gateway.migrations",
 )
