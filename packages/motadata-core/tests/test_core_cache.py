@@ -412,6 +412,29 @@ class StoreAgainstAModel(RuleBasedStateMachine):
 TestStoreAgainstAModel = StoreAgainstAModel.TestCase
 
 
+async def test_vector_is_kept_as_a_cache_on_a_server_would_keep_it() -> None:
+    numpy = pytest.importorskip("numpy")
+    vector = numpy.arange(384, dtype="float32")
+    cache = create_memory_cache(max_bytes=100_000)
+    await cache.set("v", {"vectors": [vector]}, tenant_id="acme")
+    vector[0] = 7
+    got = await cache.get("v", tenant_id="acme")
+
+    assert isinstance(got, dict)
+    kept = got["vectors"][0]
+    assert kept[0] == 0
+    assert kept.dtype == vector.dtype
+    assert not kept.flags.writeable
+    assert cache.statistics().size_bytes > vector.nbytes
+
+
+@pytest.mark.parametrize("numbers", [[float("nan")], [[1.0]], [1]])
+async def test_array_that_no_codec_encodes_is_refused(numbers: list[object]) -> None:
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(CacheError):
+        await create_memory_cache().set("v", numpy.array(numbers), tenant_id="acme")
+
+
 def test_records_are_taken_as_they_are() -> None:
     assert issubclass(Answer, Record)
 

@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 
 from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.platform import ComponentSpec, create_platform
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
 from motadata.core.testing.plugin import DatabaseDsns
@@ -73,5 +74,32 @@ async def test_address_without_a_role_is_refused(database_dsns: DatabaseDsns):
     }
 
     with pytest.raises(ConfigurationError, match="names no role"):
+        async with create_platform(environment, components=[]):
+            pass
+
+
+async def test_settings_of_pools_and_statements_reach_the_database(database_dsns: DatabaseDsns):
+    environment = {
+        "MOTADATA_DATABASE_URL": database_dsns.runtime,
+        "MOTADATA_DATABASE_TENANT_POOLS": "1",
+        "MOTADATA_DATABASE_STATEMENT_CACHE_SIZE": "0",
+    }
+
+    async with (
+        create_platform(environment, components=[]) as platform,
+        platform.database.transaction("acme"),
+    ):
+        with pytest.raises(DatabaseConnectionError, match="pools of single tenants"):
+            await platform.database.execute_query("select 1", tenant_id="globex")
+
+
+@pytest.mark.parametrize("name", ["TENANT_POOLS", "STATEMENT_CACHE_SIZE"])
+async def test_negative_setting_is_refused_by_name(name: str):
+    environment = {
+        "MOTADATA_DATABASE_URL": "postgresql://role@localhost/motadata",
+        f"MOTADATA_DATABASE_{name}": "-1",
+    }
+
+    with pytest.raises(ConfigurationError, match=name):
         async with create_platform(environment, components=[]):
             pass

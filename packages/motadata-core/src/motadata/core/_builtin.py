@@ -26,12 +26,17 @@ class DatabaseSettings(Settings, prefix="MOTADATA_DATABASE_"):
         owner_url: Address of the role that owns the tables, for migrations; None skips them.
         max_connections: Most connections of the pool.
         timeout: Seconds for waiting for a connection and for each statement.
+        tenant_pools: 0 makes one pool for all tenants; above, each tenant has a pool of its own,
+            at most so many at a time.
+        statement_cache_size: Prepared statements kept a connection; 0 behind PgBouncer before 1.21.
     """
 
     url: SecretStr | None = None
     owner_url: SecretStr | None = None
     max_connections: int = Field(default=10, gt=0)
     timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    tenant_pools: int = Field(default=0, ge=0)
+    statement_cache_size: int = Field(default=100, ge=0)
 
 
 class DataSettings(Settings):
@@ -72,7 +77,11 @@ async def open_database(platform: Platform) -> AsyncIterator[Database]:
         if owner_url:
             await apply_migrations(owner_url, platform.migrations, runtime_role=role)
         database = create_database(
-            url, max_connections=settings.max_connections, timeout=settings.timeout
+            url,
+            max_connections=settings.max_connections,
+            timeout=settings.timeout,
+            tenant_pools=settings.tenant_pools,
+            statement_cache_size=settings.statement_cache_size,
         )
         yield await stack.enter_async_context(database)
 
