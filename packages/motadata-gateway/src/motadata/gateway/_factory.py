@@ -20,6 +20,7 @@ from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, Offline
 from motadata.gateway._provider import Provider
 from motadata.gateway._routing import OFFLINE, NamesGroups, Routes
 from motadata.gateway._steps import Governance, chat_steps, embedding_steps
+from motadata.gateway.usage import Pricing
 
 
 _MAX_TIMEOUT: Final = 86_400.0
@@ -61,7 +62,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model, 1 to 16.
         governance: What records, limits, pays, guards and routes the calls. None only joins equal
-            calls that are under way, and sends texts to embed together.
+            calls that are under way, prices them, and sends texts to embed together.
         arrange: Takes the steps of a conversation in their order and returns those to pass
             instead: with one more, one replaced, or one left out.
 
@@ -71,8 +72,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
     """
     _check_numbers(timeout, embedding_threads)
     served = _served(providers, api_keys or {}, base_urls or {}, tenant_keys)
-    if governance is None:
-        governance = Governance(deduplication=Deduplication(), batches=EmbeddingBatches())
+    governance = governance or _usual()
     routing: object = governance.routing
     groups = routing.groups if isinstance(routing, NamesGroups) else None
     routes = Routes([OfflineProvider(threads=embedding_threads), *served], groups=groups)
@@ -87,7 +87,12 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
         chat_steps=arrange(chat_steps(governance)),
         embedding_steps=embedding_steps(governance),
         parts=governance.parts(),
+        policy=_policy(governance),
     )
+
+
+def _usual() -> Governance:
+    return Governance(deduplication=Deduplication(), prices=Pricing(), batches=EmbeddingBatches())
 
 
 def _served(
@@ -128,6 +133,12 @@ def _provider(
     if name == wanted and name in COMPATIBLE:
         return OpenAIProvider(name, api_key=key, base_url=url, keys=tenant_keys)
     return LiteLLMProvider(name, api_key=key, base_url=url, keys=tenant_keys)
+
+
+def _policy(governance: Governance) -> str:
+    """Return the version of everybody's guardrail policy; a tenant's own replaces it per call."""
+    part = governance.guardrail_outputs or governance.guardrail_inputs
+    return str(getattr(part, "version", ""))
 
 
 def _secret(name: str, key: str | SecretStr) -> SecretStr:

@@ -80,7 +80,7 @@ class _Policies:
     def __init__(
         self, everybodys: GuardrailPolicy, policy_for: PolicyFor | None, timeout: float
     ) -> None:
-        self._everybodys = everybodys
+        self.everybodys = everybodys
         self._policy_for = policy_for
         self._timeout = timeout
         self._by_version: OrderedDict[tuple[str, str], GuardrailPolicy] = OrderedDict()
@@ -92,7 +92,7 @@ class _Policies:
             GuardrailError: It cannot be found; no call goes on without one.
         """
         if self._policy_for is None:
-            return self._everybodys
+            return self.everybodys
         try:
             async with asyncio.timeout(self._timeout):
                 policy = await self._policy_for(tenant)
@@ -114,7 +114,7 @@ class _Policies:
     async def again(self, tenant: str, version: str) -> GuardrailPolicy:
         """Return the policy under which a call began, although it may have changed since."""
         if self._policy_for is None:
-            return self._everybodys
+            return self.everybodys
         return self._by_version.get((tenant, version)) or await self.of(tenant)
 
 
@@ -123,6 +123,11 @@ class GuardedInputs:
 
     def __init__(self, policies: _Policies) -> None:
         self._policies = policies
+
+    @property
+    def version(self) -> str:
+        """Version of everybody's policy; see `Guardrails.version`."""
+        return self._policies.everybodys.version
 
     async def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
@@ -170,6 +175,11 @@ class GuardedOutputs:
 
     def __init__(self, policies: _Policies) -> None:
         self._policies = policies
+
+    @property
+    def version(self) -> str:
+        """Version of everybody's policy; see `Guardrails.version`."""
+        return self._policies.everybodys.version
 
     async def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
