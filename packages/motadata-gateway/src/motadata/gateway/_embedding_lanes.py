@@ -36,7 +36,7 @@ class Item:
 
     Attributes:
         charged: What the provider charged for these texts, also when they failed.
-        lingers: Whether its call still waits for what is charged, though not for vectors.
+        gone: Whether its call reads no more what is charged.
     """
 
     call: Call[EmbeddingRequest]
@@ -46,7 +46,7 @@ class Item:
     future: asyncio.Future[Embeddings] = field(init=False)
     batch: _Batch | None = None
     charged: Usage | None = None
-    lingers: bool = False
+    gone: bool = False
 
     def __post_init__(self) -> None:
         """Measure the texts."""
@@ -118,9 +118,10 @@ class Lane:
                 item.future.exception()
             batch = item.batch
             if batch in self._in_flight and all(other.future.done() for other in batch.items):
-                item.lingers = True
                 batch.task.cancel()
                 unwanted.add(batch.task)
+            else:
+                item.gone = True
         self._end_when_idle()
         if unwanted:
             await asyncio.wait(unwanted, timeout=_ENDING)
@@ -157,6 +158,8 @@ class Lane:
             batch.task = asyncio.get_running_loop().create_task(
                 self._run(batch), name="gateway-embedding", context=context
             )
+            # Not within the task: one that is cancelled before its first step runs nothing.
+            batch.task.add_done_callback(lambda _task, landed=batch: self._landed(landed))
             for item in batch.items:
                 item.batch = batch
             self._in_flight.add(batch)
@@ -176,15 +179,15 @@ class Lane:
         return items
 
     async def _run(self, batch: _Batch) -> None:
-        try:
-            with tenant_scope(str(batch.items[0].call.tenant_id)):
-                await self._embed(batch.items)
-        finally:
-            self._in_flight.discard(batch)
-            for item in batch.items:
-                item.fail(_closed())
-            self._send()
-            self._end_when_idle()
+        with tenant_scope(str(batch.items[0].call.tenant_id)):
+            await self._embed(batch.items)
+
+    def _landed(self, batch: _Batch) -> None:
+        self._in_flight.discard(batch)
+        for item in batch.items:
+            item.fail(_closed())
+        self._send()
+        self._end_when_idle()
 
     async def _embed(self, items: list[Item]) -> None:
         items = [item for item in items if not item.future.done()]
@@ -240,7 +243,7 @@ def _charge(items: list[Item], notes: CallNotes) -> None:
     if notes.spent is None:
         return
     staying = [item for item in items if not item.future.cancelled()]
-    staying = staying or [item for item in items if item.lingers][:1] or items[:1]
+    staying = staying or [item for item in items if not item.gone][:1] or items[:1]
     for item, share in zip(staying, split(notes.spent, _weights(staying)), strict=True):
         item.charged = total((item.charged, share))
 
