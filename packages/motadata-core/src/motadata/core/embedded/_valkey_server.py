@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-# The port between the servers of a cluster is this much higher, and must still be a port.
+_PORTS: Final = range(10_000, 22_500)
+# The port between the servers of a cluster is this much higher.
 _BUS: Final = 10_000
-_HIGHEST_PORT: Final = 65_535 - _BUS
 
 
 class ValkeyServer:
@@ -122,19 +122,26 @@ def _find_binary() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses now, low enough for a cluster; all are held until the last."""
-    held: list[socket.socket] = []
+    """Return ports that nobody uses now, all held until the last is found.
+
+    A server of a cluster also listens 10,000 ports above. Both are below those that systems give
+    to outgoing connections (from 32,768 on Linux), one of which could take it at any moment.
+    """
+    held: dict[int, list[socket.socket]] = {}
     try:
         while len(held) < count:
-            one = socket.socket()
-            port = secrets.choice(range(20_000, min(_HIGHEST_PORT, 32_000)))
+            port = secrets.choice(_PORTS)
+            pair = [socket.socket(), socket.socket()]
             try:
-                one.bind(("127.0.0.1", port))
+                for number, one in enumerate(pair):
+                    one.bind(("127.0.0.1", port + number * _BUS))
             except OSError:
-                one.close()
+                for one in pair:
+                    one.close()
                 continue
-            held.append(one)
-        return [int(one.getsockname()[1]) for one in held]
+            held[port] = pair
+        return list(held)
     finally:
-        for one in held:
-            one.close()
+        for pair in held.values():
+            for one in pair:
+                one.close()
