@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -54,8 +54,8 @@ def line(
     by = Attribution(feature=feature)
     request = ChatRequest(model, (), None, None, ())
     call = Call(request, NotImplemented, 1.0, tenant, None, "use", attribution=by, notes=notes)
-    call_id = type(uuid4())(int=_id_at(at).int + salt)
-    course = Course(call_id, at.timestamp(), 0.0, seconds=0.25, error=error)
+    notes.call_id = str(UUID(int=_id_at(at).int + salt))
+    course = Course(at.timestamp(), 0.0, seconds=0.25, error=error)
     return Line(tenant, line_of(call, course, operation="chat", trace_id=""))
 
 

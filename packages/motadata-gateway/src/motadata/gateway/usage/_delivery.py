@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class Delivery:
         self._queue: list[Line] = []
         self._taken = self._arrived = 0
         self._number = 0
+        self._since = 0.0
         self._bytes = 0
         self._open: _Segment | None = None
         self._pending: deque[_Segment] = deque()
@@ -132,6 +134,7 @@ class Delivery:
         self._queue.append(line)
         self._taken += 1
         if not waiting:
+            self._since = time.monotonic()
             self._came.set()
         elif waiting == self._policy.most_queued // 2:
             self._hurry.set()
@@ -185,7 +188,9 @@ class Delivery:
     async def _write_on(self, folder: Folder) -> None:
         while not self._closing.is_set():
             await self._came.wait()
-            await _either(self._hurry.wait(), self._policy.interval)
+            # From the first line on, not from the end of the write before, which takes its time.
+            due = self._since + self._policy.interval - time.monotonic()
+            await _either(self._hurry.wait(), max(0.0, due))
             await self._write(folder)
         await self._write(folder)
 
@@ -202,6 +207,7 @@ class Delivery:
             except OSError as error:
                 _log.error("usage_not_written", errno=error.errno)
                 self._queue = lines + self._queue
+                self._since = time.monotonic()
                 self._came.set()
                 return
             self._bytes += size

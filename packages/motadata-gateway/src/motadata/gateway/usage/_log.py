@@ -160,9 +160,8 @@ class UsageLog:
 
 
 def _begun(notes: CallNotes) -> Course:
-    call_id = new_id()
-    notes.call_id = str(call_id)
-    return Course(call_id, time.time(), time.perf_counter())
+    notes.call_id = str(new_id())
+    return Course(time.time(), time.perf_counter())
 
 
 def _timing_first(emit: Emit, notes: CallNotes, course: Course) -> Emit:
