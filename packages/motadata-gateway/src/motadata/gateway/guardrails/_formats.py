@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from motadata.core.errors import ConfigurationError, MissingExtraError
-from motadata.core.protocols import Finding, FindingAction, GuardedText
+from motadata.core.protocols import Finding, FindingAction, GuardedText, StreamReach
 from motadata.gateway.guardrails._patterns import compiled
 from motadata.gateway.guardrails._rule import TextRule, check_action
 
@@ -42,7 +42,7 @@ class JsonFormat(TextRule):
         check_whole_action(action, what=name)
         self._validator = None if schema is None else _validator(schema)
         self._action: FindingAction = action
-        reach = "afterwards" if action == "flag" else "whole"
+        reach: StreamReach = "afterwards" if action == "flag" else "whole"
         described = (action, json.dumps(schema, sort_keys=True, default=str))
         super().__init__(name, described=described, reach=reach, roles={"answer"})
 
@@ -77,7 +77,7 @@ class PatternFormat(TextRule):
         check_whole_action(action, what=name)
         self._pattern = compiled(pattern, of=name)
         self._action: FindingAction = action
-        reach = "afterwards" if action == "flag" else "whole"
+        reach: StreamReach = "afterwards" if action == "flag" else "whole"
         super().__init__(name, described=(pattern, action), reach=reach, roles={"answer"})
 
     def find(self, text: GuardedText) -> Sequence[Finding]:
@@ -116,7 +116,9 @@ class Length(TextRule):
             raise ConfigurationError(message, remedy="Pass 0 <= least <= most.")
         self._least, self._most = least, most
         self._action: FindingAction = action
-        reach = "window" if least == 0 else "afterwards" if action == "flag" else "whole"
+        reach: StreamReach = (
+            "window" if least == 0 else "afterwards" if action == "flag" else "whole"
+        )
         super().__init__(name, described=(least, most, action), reach=reach)
 
     def find(self, text: GuardedText) -> Sequence[Finding]:

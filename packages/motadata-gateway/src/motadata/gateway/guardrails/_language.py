@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from motadata.core.errors import MissingExtraError
-from motadata.core.protocols import Finding, FindingAction, GuardedText
+from motadata.core.protocols import Finding, FindingAction, GuardedText, StreamReach
 from motadata.gateway.guardrails._formats import check_whole_action
 from motadata.gateway.guardrails._rule import TextRule, check_choice
 
@@ -63,7 +63,7 @@ class Language(TextRule):
         builder = library.LanguageDetectorBuilder.from_languages(*(known[code] for code in codes))
         self._detector: _Detector = builder.with_low_accuracy_mode().build()
         self._action: FindingAction = action
-        reach = "afterwards" if action == "flag" else "whole"
+        reach: StreamReach = "afterwards" if action == "flag" else "whole"
         described = (sorted(allowed), codes, action)
         super().__init__(name, described=described, reach=reach, roles={"answer", "user"})
 

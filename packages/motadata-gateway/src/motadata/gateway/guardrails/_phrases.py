@@ -19,7 +19,7 @@ class PhraseFound:
 
     Attributes:
         name: What it was listed under.
-        before: The folded words in front of it, the nearest last, at most eight.
+        before: The folded words in front of it in its sentence, the nearest first, at most eight.
     """
 
     name: str
@@ -29,6 +29,7 @@ class PhraseFound:
 
 
 _WORDS_BEFORE: Final = 8
+_SENTENCE_ENDS: Final = frozenset(".!?;\n")
 
 
 class PhraseTable:
@@ -68,7 +69,7 @@ class PhraseTable:
                 if first >= 0 and _stands(phrase, folded, first):
                     # Few texts come so far, and only they need to know where their words stand.
                     placed = placed or self._folding.placed(text)
-                    before = tuple(folded[max(0, first - _WORDS_BEFORE) : first])
+                    before = tuple(_before(placed, first, text))
                     last = placed[first + len(phrase) - 1]
                     yield PhraseFound(name, placed[first].start, last.end, before)
 
@@ -84,6 +85,14 @@ class PhraseTable:
             raise ConfigurationError(message, remedy="Give 1 to 12 words, one of them whole.")
         key = max(whole, key=len)
         self._by_word.setdefault(key, []).append((name, phrase, phrase.index(key)))
+
+
+def _before(words: Sequence[Word], first: int, text: str) -> Iterator[str]:
+    """Yield the words in front of one, as far as its sentence goes."""
+    for place in range(first - 1, max(-1, first - 1 - _WORDS_BEFORE), -1):
+        if not _SENTENCE_ENDS.isdisjoint(text[words[place].end : words[place + 1].start]):
+            return
+        yield words[place].text
 
 
 def _spaced(text: str) -> list[str]:

@@ -108,7 +108,8 @@ def _from_lines(text: str) -> Iterator[tuple[str, str]]:
     """Yield labels and contents; a label's content ends at the next one of its level or above."""
     opened: list[tuple[int, str, list[str]]] = []
     for line in text.splitlines():
-        for piece in _NEXT_LABEL.split(line):
+        row = line.lstrip().startswith("|")
+        for piece in (line,) if row else _NEXT_LABEL.split(line):
             level, label, content = _read(piece)
             if label is None:
                 for _, _, said in opened[-_MOST_DEPTH:]:
