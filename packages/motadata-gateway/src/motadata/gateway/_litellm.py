@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -14,14 +13,11 @@ from motadata.core.observability import inject_trace
 from motadata.gateway import _wire
 from motadata.gateway._keys import KeySource, key_for
 from motadata.gateway._litellm_errors import mapped
-from motadata.gateway._litellm_module import cost_of, loaded
+from motadata.gateway._litellm_module import loaded
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway._wire_requests import chat_arguments
 from motadata.gateway._wire_streams import StreamCollector
 
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _CLOSE_TIMEOUT: Final = 5.0
 
@@ -84,8 +80,7 @@ class LiteLLMProvider:
         arguments = await self._chat(request, stream=False)
         with mapped(request.model):
             response = await litellm.acompletion(**arguments)
-            answer = _wire.completion(response, request.model)
-        return _with_cost(litellm, answer)
+            return _wire.completion(response, request.model)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
         """Yield the answer as it comes; closing the iterator closes the connection.
@@ -109,7 +104,7 @@ class LiteLLMProvider:
                 collector.ended(complete=_has_reason(response))
             finally:
                 await _close(response)
-        answer = _with_cost(litellm, collector.completion())
+        answer = collector.completion()
         yield CompletionChunk("", answer.finish_reason, answer.tool_calls, answer.usage)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
@@ -161,11 +156,6 @@ class LiteLLMProvider:
         if self._base_url is not None:
             access["api_base"] = self._base_url
         return access
-
-
-def _with_cost(litellm: ModuleType, answer: Completion) -> Completion:
-    cost = cost_of(litellm, answer.model, answer.usage)
-    return replace(answer, usage=replace(answer.usage, cost_usd=cost))
 
 
 def _has_reason(response: object) -> bool:

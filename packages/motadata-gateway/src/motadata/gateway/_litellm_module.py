@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-from decimal import Decimal
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +13,10 @@ from types import ModuleType
 from typing import Final
 
 from motadata.core.errors import ConfigurationError
-from motadata.core.models import Usage
 
 
 _TALKATIVE: Final = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "openai")
 _PLANTED: Final = "litellm_init.pth"
-_PRICE_DIGITS: Final = 12
 
 
 async def loaded() -> ModuleType:
@@ -45,19 +42,6 @@ def planted_file() -> Path | None:
         return None
     path = Path(spec.origin).parent.parent / _PLANTED
     return path if path.exists() else None
-
-
-def cost_of(litellm: ModuleType, model: str, usage: Usage) -> Decimal | None:
-    """Return the price by litellm's table in US dollars, or None for a model that is not in it."""
-    try:
-        parts = litellm.cost_per_token(
-            model=model,
-            prompt_tokens=usage.input_tokens,
-            completion_tokens=usage.output_tokens,
-        )
-    except Exception:  # noqa: BLE001 - litellm raises bare Exception for a model without a price
-        return None
-    return sum((Decimal(str(round(part, _PRICE_DIGITS))) for part in parts), Decimal(0))
 
 
 def _load() -> ModuleType:

@@ -152,7 +152,8 @@ def finish_reason(reason: str | None, *, calls: bool) -> FinishReason:
 def read_usage(usage: object) -> Usage | None:
     """Read what was used, from JSON or from an object of litellm's; None when nothing is said."""
     if isinstance(usage, BaseModel):
-        usage = usage.model_dump()
+        # The cost in it is a float of litellm's own making, no word of the provider's.
+        usage = usage.model_dump(exclude={"cost"})
     return usage_from_openai(usage) if isinstance(usage, Mapping) and usage else None
 
 
