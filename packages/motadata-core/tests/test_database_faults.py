@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -10,17 +11,20 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 
-from motadata.core.database import PostgresDatabase, apply_migrations, create_database
+from motadata.core.database import PostgresDatabase, _types, apply_migrations, create_database
+from motadata.core.database._driver import Connection, vector_schema
 from motadata.core.embedded import EmbeddedPostgres
 from motadata.core.errors import ConfigurationError, DatabaseError, DeadlineExceededError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.protocols import Transaction
 from motadata.core.resilience import deadline_scope
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
+from motadata.core.testing.fault_proxy import FaultProxy, Faults
 from motadata.core.testing.plugin import DatabaseDsns
 
 
@@ -308,3 +312,65 @@ async def _hold(database: PostgresDatabase, tenant: str) -> None:
 
 async def _nothing(transaction: Transaction) -> None:
     await transaction.fetch("select 1")
+
+
+@contextlib.asynccontextmanager
+async def through_a_proxy(
+    dsns: DatabaseDsns, *, seed: int = 0
+) -> AsyncIterator[tuple[str, FaultProxy]]:
+    """Put a proxy before the server; the address goes through it."""
+    parts = urlsplit(dsns.runtime)
+    folder = parse_qs(parts.query)["host"][0]
+    async with FaultProxy(f"{folder}/.s.PGSQL.5432", seed=seed) as proxy:
+        role = f"{parts.username}:{parts.password}"
+        yield f"{parts.scheme}://{role}@127.0.0.1:{proxy.port}{parts.path}", proxy
+
+
+async def test_connection_that_falls_silent_while_it_is_made_ends_with_the_deadline(
+    database_dsns: DatabaseDsns, monkeypatch: pytest.MonkeyPatch
+):
+    async with (
+        through_a_proxy(database_dsns) as (dsn, proxy),
+        create_database(dsn, max_connections=2, timeout=20) as database,
+        database.transaction("acme"),
+    ):
+
+        async def silent(connection: Connection) -> str | None:
+            proxy.faults = Faults(silent=True)
+            return await vector_schema(connection)
+
+        monkeypatch.setattr(_types, "vector_schema", silent)
+        started = time.monotonic()
+        with deadline_scope(0.3), pytest.raises((DatabaseError, DeadlineExceededError)):
+            await database.execute_query(IDS, tenant_id="acme")
+        assert time.monotonic() - started < 0.3 + 0.25  # the machine may be busy
+        proxy.faults = Faults()
+
+
+@pytest.mark.parametrize("seed", range(3))
+# The driver complains about connections of its own that it had not quite made.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_damaged_answer_is_a_typed_error_and_its_connection_is_not_used_again(
+    database_dsns: DatabaseDsns, seed: int
+):
+    failed = 0
+    async with (
+        through_a_proxy(database_dsns, seed=seed) as (dsn, proxy),
+        create_database(dsn, max_connections=2, timeout=2) as database,
+    ):
+        proxy.faults = Faults(flip_every=1_000, flip_towards="client")
+        for _ in range(40):
+            try:
+                with deadline_scope(0.2):
+                    async with database.transaction("acme") as transaction:
+                        await transaction.fetch(IDS)
+                        await transaction.fetch("select repeat('x', 50) as text")
+            except (DatabaseError, DeadlineExceededError):
+                failed += 1
+        assert failed > 0
+
+        proxy.faults = Faults()
+        proxy.cut()
+        await asyncio.sleep(0)
+        rows = await database.execute_query("select 'right' as word", tenant_id="acme")
+        assert rows == [{"word": "right"}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
@@ -199,13 +201,33 @@ def driver_failures() -> tuple[type[Exception], ...]:
         ValueError,  # UnicodeError is one
         TypeError,
         OverflowError,
+        *damaged_answers(),
     )
 
 
 def connection_failures() -> tuple[type[Exception], ...]:
     """Return what the driver raises when a connection cannot be had or breaks."""
     driver = load_driver()
-    return (driver.PostgresError, driver.InterfaceError, driver.InternalClientError, OSError)
+    failures = (driver.PostgresError, driver.InterfaceError, driver.InternalClientError, OSError)
+    return (*failures, *damaged_answers())
+
+
+def damaged_answers() -> tuple[type[Exception], ...]:
+    """Return what the driver's parser fails with where bytes were damaged on their way.
+
+    It checks little, so that is nearly anything. Use it around calls of the driver only.
+    """
+    from asyncpg.pgproto.pgproto import BufferError as ShortOfBytes
+
+    return (
+        ShortOfBytes,
+        struct.error,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    )
 
 
 async def vector_schema(connection: Connection) -> str | None:

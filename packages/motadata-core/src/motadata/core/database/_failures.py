@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from motadata.core.database._driver import load_driver
+from motadata.core.database._driver import damaged_answers, load_driver
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import DatabaseError, QueryError
 
@@ -50,7 +50,8 @@ def translate(error: BaseException, *, tenant_id: str | None = None) -> Database
             tenant_id=tenant_id,
             retryable=True,
         )
-    if isinstance(error, ValueError | TypeError | OverflowError):
+    is_unfit = isinstance(error, ValueError | TypeError | OverflowError)
+    if is_unfit and not isinstance(error, damaged_answers()):
         return _unfit_argument(error, tenant_id=tenant_id)
     if isinstance(error, driver.InterfaceError) and "another operation" in str(error):
         return QueryError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from motadata.core.database._driver import Connection, Pool, connection_failures
+from motadata.core.database._driver import Connection, Pool, connection_failures, driver_failures
 from motadata.core.database._failures import unreachable
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import DeadlineExceededError
@@ -66,7 +66,8 @@ class LendingPool:
                 " whether the server answers.",
                 tenant_id=tenant,
             ) from error
-        except connection_failures() as error:
+        except driver_failures() as error:
+            # All of them: no argument of a caller takes part, only the server's answers.
             raise unreachable(error, tenant_id=tenant) from error
         finally:
             self._waiting -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from motadata.core.database._driver import Connection
+from motadata.core.database._driver import Connection, damaged_answers
 from motadata.core.errors import DeadlineExceededError, QueryError
 from motadata.core.resilience import remaining
 from motadata.core.tenancy import TenantId
@@ -59,6 +59,10 @@ class Limit:
 
     @staticmethod
     def drop_if_silent(connection: Connection, error: BaseException) -> None:
-        """Drop the connection when the driver gave up: waiting on would outlast the caller."""
-        if isinstance(error, TimeoutError):
+        """Drop the connection when the driver gave up waiting, or reading.
+
+        Waiting on would outlast the caller, and what follows a damaged answer on the connection may
+        be another damaged one, or the rest of it.
+        """
+        if isinstance(error, (TimeoutError, *damaged_answers())):
             connection.terminate()

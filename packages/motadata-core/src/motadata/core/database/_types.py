@@ -15,28 +15,38 @@ async def prepare_connection(connection: Connection) -> None:
     It runs in one transaction, for the look-ups take several round trips, and a pooler in
     transaction mode may serve each from another server connection otherwise.
     """
-    async with connection.transaction():
-        schema = await vector_schema(connection)
-        for name in ("json", "jsonb"):
-            await connection.set_type_codec(
-                name, schema="pg_catalog", encoder=_encode_json, decoder=json.loads
-            )
-        if schema is not None:
-            await connection.set_type_codec(
-                "vector",
-                schema=schema,
-                encoder=_encode_vector,
-                decoder=_decode_vector,
-                format="binary",
-            )
-            await connection.set_type_codec(
-                "halfvec",
-                schema=schema,
-                encoder=_encode_half_vector,
-                decoder=_decode_half_vector,
-                format="binary",
-            )
+    try:
+        await connection.execute("begin")
+        await _teach(connection)
         await connection.prepare_reading()
+        await connection.execute("commit")
+    except BaseException:
+        # Neither roll back nor say goodbye: a server that is silent would be waited for.
+        connection.terminate()
+        raise
+
+
+async def _teach(connection: Connection) -> None:
+    schema = await vector_schema(connection)
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=_encode_json, decoder=json.loads
+        )
+    if schema is not None:
+        await connection.set_type_codec(
+            "vector",
+            schema=schema,
+            encoder=_encode_vector,
+            decoder=_decode_vector,
+            format="binary",
+        )
+        await connection.set_type_codec(
+            "halfvec",
+            schema=schema,
+            encoder=_encode_half_vector,
+            decoder=_decode_half_vector,
+            format="binary",
+        )
 
 
 @dataclass(frozen=True, slots=True)
