@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from pydantic import Field, SecretStr
 
 from motadata.core.platform import ComponentSpec, Platform
 from motadata.core.settings import Settings
+from motadata.gateway._deduplication import Deduplication
+from motadata.gateway._embedding_batches import EmbeddingBatches
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
+from motadata.gateway._steps import Governance
 from motadata.gateway._tenant_keys import TenantKeys
 
 
@@ -28,6 +32,8 @@ class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
         base_urls: Addresses by provider, `{"openai": "http://127.0.0.1:8000/v1"}`.
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model.
+        usage_directory: Folder on a local disk where rows of the usage log wait for the database;
+            None means that calls are not written down. Instances may share it.
     """
 
     default_model: str = EXTRACTIVE_MODEL
@@ -37,13 +43,15 @@ class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
     base_urls: Mapping[str, str] = Field(default_factory=dict)
     timeout: float = Field(default=60.0, gt=0, le=86_400)
     embedding_threads: int = Field(default=1, ge=1, le=16)
+    usage_directory: Path | None = None
 
 
 @asynccontextmanager
 async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
     """Open the gateway from the platform's environment, with its cache when it has one.
 
-    With `MOTADATA_SECURITY_MASTER_KEYS` set, tenants' own keys are read from its database.
+    With `MOTADATA_SECURITY_MASTER_KEYS` set, tenants' own keys are read from its database; with
+    `MOTADATA_GATEWAY_USAGE_DIRECTORY`, every call is written down there, at the tenant's prices.
 
     Raises:
         ConfigurationError: A variable does not fit, or names a provider that is not there.
@@ -60,9 +68,24 @@ async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
         tenant_keys=_tenant_keys(platform),
         timeout=settings.timeout,
         embedding_threads=settings.embedding_threads,
+        governance=_governance(platform, settings),
     )
     async with gateway:
         yield gateway
+
+
+def _governance(platform: Platform, settings: GatewaySettings) -> Governance | None:
+    """Return what records and prices calls, where there is a folder to record them with."""
+    if settings.usage_directory is None:
+        return None
+    from motadata.gateway.usage import PriceOverrides, Pricing, UsageLog
+
+    return Governance(
+        usage=UsageLog(platform.database, settings.usage_directory),
+        deduplication=Deduplication(),
+        batches=EmbeddingBatches(),
+        prices=Pricing(overrides=PriceOverrides(platform.database)),
+    )
 
 
 def _tenant_keys(platform: Platform) -> TenantKeys | None:
