@@ -10,7 +10,6 @@ from motadata.core.errors import ConfigurationError
 from motadata.core.protocols import GuardedText
 from motadata.gateway.guardrails._folding import Folding
 from motadata.gateway.guardrails._pack_models import (
-    AnyRule,
     DocumentKind,
     ForbiddenRule,
     MatrixRule,
@@ -24,7 +23,8 @@ from motadata.gateway.guardrails._phrases import PhraseTable
 from motadata.gateway.guardrails._sections import Sections
 
 
-Span = tuple[int, int]
+Broken = tuple[str, int, int]
+"""Name of a rule, and where it is broken; from 0 to 0 means the text as a whole."""
 
 _HEAD: int = 300
 _AROUND: int = 2  # words between a value and its name, in prose
@@ -63,29 +63,34 @@ class Reading:
 
 
 class Judge(ABC):
-    """One rule, ready to read texts."""
+    """One rule, or several, ready to read texts."""
 
     @abstractmethod
-    def broken(self, reading: Reading) -> Iterator[Span]:
-        """Yield where a text breaks the rule; (0, 0) means the text as a whole."""
+    def broken(self, reading: Reading) -> Iterator[Broken]:
+        """Yield which rules a text breaks, and where."""
 
 
-def judges_of(pack: PackData, folding: Folding) -> Mapping[str, Judge]:
-    """Return the rules of a pack, by name.
+def judges_of(pack: PackData, folding: Folding) -> Sequence[Judge]:
+    """Return the rules of a pack, ready to read.
 
     Raises:
         ConfigurationError: Two have the same name, or one names a document that is not there.
     """
-    made: dict[str, Judge] = {}
-    for rule in pack.rules:
-        if rule.name in made:
-            message = f"The pack {pack.name!r} has two rules {rule.name!r}."
-            raise ConfigurationError(message, remedy="Rename one of them.")
-        made[rule.name] = _judge(rule, pack, folding)
-    return made
+    names = [rule.name for rule in pack.rules]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        message = f"The pack {pack.name!r} has two rules {twice!r}."
+        raise ConfigurationError(message, remedy="Rename one of them.")
+    # All phrases of a pack are looked up in one table.
+    forbidden = [rule for rule in pack.rules if isinstance(rule, ForbiddenRule)]
+    others = [rule for rule in pack.rules if not isinstance(rule, ForbiddenRule)]
+    judges: list[Judge] = [_judge(rule, pack, folding) for rule in others]
+    return (*judges, _Forbidden(forbidden)) if forbidden else tuple(judges)
 
 
-def _judge(rule: AnyRule, pack: PackData, folding: Folding) -> Judge:
+def _judge(
+    rule: SectionRule | MatrixRule | OrderRule | PatternRule, pack: PackData, folding: Folding
+) -> Judge:
     match rule:
         case SectionRule():
             return _Section(rule, _document(rule.document, pack, folding), folding)
@@ -93,8 +98,6 @@ def _judge(rule: AnyRule, pack: PackData, folding: Folding) -> Judge:
             return _Matrix(rule, _document(rule.document, pack, folding), folding)
         case OrderRule():
             return _Order(rule)
-        case ForbiddenRule():
-            return _Forbidden(rule)
         case PatternRule():
             return _Pattern(rule)
 
@@ -123,16 +126,18 @@ def _document(name: str, pack: PackData, folding: Folding) -> _Document:
 
 class _Section(Judge):
     def __init__(self, rule: SectionRule, document: _Document, folding: Folding) -> None:
+        self._name = rule.name
         self._document = document
         self._labels = [folding.words(label) for label in rule.labels]
 
-    def broken(self, reading: Reading) -> Iterator[Span]:
+    def broken(self, reading: Reading) -> Iterator[Broken]:
         if self._document.is_one(reading) and not reading.sections.says(self._labels):
-            yield 0, 0
+            yield self._name, 0, 0
 
 
 class _Matrix(Judge):
     def __init__(self, rule: MatrixRule, document: _Document, folding: Folding) -> None:
+        self._name = rule.name
         self._document = document
         self._folding = folding
         self._names = [
@@ -146,7 +151,7 @@ class _Matrix(Judge):
             message = f"The matrix of {rule.name!r} is not one row and column a level."
             raise ConfigurationError(message, remedy=f"Give {len(rule.levels)} of each.")
 
-    def broken(self, reading: Reading) -> Iterator[Span]:
+    def broken(self, reading: Reading) -> Iterator[Broken]:
         if not self._document.is_one(reading):
             return
         row, column = (self._value(reading, name, self._levels) for name in self._names[:2])
@@ -157,7 +162,7 @@ class _Matrix(Judge):
             or result is None
             or self._matrix[row][column] != result + 1
         ):
-            yield 0, 0
+            yield self._name, 0, 0
 
     def _value(
         self, reading: Reading, name: tuple[str, ...], ranks: Mapping[str, int]
@@ -188,10 +193,11 @@ def _ranks(ranks: Sequence[Sequence[str]], folding: Folding) -> dict[str, int]:
 
 class _Order(Judge):
     def __init__(self, rule: OrderRule) -> None:
+        self._name = rule.name
         self._phrases = PhraseTable({"step": rule.steps, "first": rule.first})
         self._unless = frozenset(rule.unless_before)
 
-    def broken(self, reading: Reading) -> Iterator[Span]:
+    def broken(self, reading: Reading) -> Iterator[Broken]:
         found = sorted(
             self._phrases.find(reading.about.text, reading.words), key=lambda one: one.start
         )
@@ -200,27 +206,28 @@ class _Order(Judge):
             if one.name == "first" and not negated:
                 return
             if one.name == "step" and not negated:
-                yield one.start, one.end
+                yield self._name, one.start, one.end
                 return
 
 
 class _Forbidden(Judge):
-    def __init__(self, rule: ForbiddenRule) -> None:
-        self._phrases = PhraseTable({"phrase": rule.phrases})
-        self._unless = frozenset(rule.unless_before)
+    def __init__(self, rules: Sequence[ForbiddenRule]) -> None:
+        self._phrases = PhraseTable({rule.name: rule.phrases for rule in rules})
+        self._unless = {rule.name: frozenset(rule.unless_before) for rule in rules}
 
-    def broken(self, reading: Reading) -> Iterator[Span]:
+    def broken(self, reading: Reading) -> Iterator[Broken]:
         for one in self._phrases.find(reading.about.text, reading.words):
-            if self._unless.isdisjoint(one.before):
-                yield one.start, one.end
+            if self._unless[one.name].isdisjoint(one.before):
+                yield one.name, one.start, one.end
 
 
 class _Pattern(Judge):
     def __init__(self, rule: PatternRule) -> None:
+        self._name = rule.name
         self._patterns = [compiled(pattern, of=rule.name) for pattern in rule.patterns]
 
-    def broken(self, reading: Reading) -> Iterator[Span]:
+    def broken(self, reading: Reading) -> Iterator[Broken]:
         for pattern in self._patterns:
             for found in pattern.finditer(reading.about.text):
                 if found.start() < found.end():
-                    yield found.start(), found.end()
+                    yield self._name, found.start(), found.end()

@@ -56,7 +56,7 @@ class CompliancePack(TextRule):
         check_choice(tuple(actions or ()), [rule.name for rule in pack.rules], what="actions")
         self._folding = Folding()
         self._judges = judges_of(pack, self._folding)
-        self._actions = {name: (actions or {}).get(name, action) for name in self._judges}
+        self._actions = {rule.name: (actions or {}).get(rule.name, action) for rule in pack.rules}
         for one in self._actions.values():
             check_action(one, what=pack.name)
         local = all(rule.kind in _LOCAL for rule in pack.rules)
@@ -74,8 +74,8 @@ class CompliancePack(TextRule):
         reading = Reading(text, self._folding)
         return [
             Finding(f"{self.name}.{name}", self._actions[name], start, end)
-            for name, judge in self._judges.items()
-            for start, end in judge.broken(reading)
+            for judge in self._judges
+            for name, start, end in judge.broken(reading)
         ]
 
 

@@ -75,6 +75,8 @@ class PersonalData(TextRule):
     def find(self, text: GuardedText) -> Sequence[Finding]:
         """Return where something identifies somebody."""
         digits = digit_groups(text.text)
+        if not digits and "@" not in text.text and ":" not in text.text:
+            return []
         return [
             Finding(f"{self.name}.{kind}", self._actions[kind], start, end, f"[{kind}]")
             for kind, finder in self._finders

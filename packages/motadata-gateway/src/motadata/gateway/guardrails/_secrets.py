@@ -106,10 +106,13 @@ class Secrets(TextRule):
         chosen = _KINDS if kinds is None else kinds
         check_choice(chosen, _KINDS, what="kinds")
         self._action: FindingAction = action
-        self._formats = [
-            (kind, holds, re.compile(pattern, re.ASCII))
-            for kind, (holds, pattern) in _FORMATS.items()
+        self._patterns = {
+            kind: re.compile(pattern, re.ASCII)
+            for kind, (_, pattern) in _FORMATS.items()
             if kind in chosen
+        }
+        self._literals = [
+            (literal, kind) for kind in self._patterns for literal in _FORMATS[kind][0]
         ]
         self._random = "random" in chosen
         super().__init__(name, described=(action, sorted(chosen)))
@@ -118,11 +121,10 @@ class Secrets(TextRule):
         """Return where credentials stand."""
         written = text.text
         found: list[Finding] = []
-        for kind, literals, pattern in self._formats:
-            for literal in literals:
-                if literal in written:
-                    found += self._of(kind, pattern, written, final=text.final)
-                    break
+        # Most texts hold none of the literals, and looking for one takes some 30 ns.
+        kinds = [kind for literal, kind in self._literals if literal in written]
+        for kind in dict.fromkeys(kinds):
+            found += self._of(kind, self._patterns[kind], written, final=text.final)
         if self._random:
             found += [self._finding("random", *span) for span in _random_words(written)]
         return found

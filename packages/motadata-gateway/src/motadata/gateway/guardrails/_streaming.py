@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from motadata.core.protocols import STREAM_WINDOW, Finding, GuardedText
 from motadata.gateway._call import CallNotes
 from motadata.gateway.guardrails._chain import Chain, settle
@@ -57,7 +55,15 @@ class WindowedAnswer:
 
     async def _judged(self, *, final: bool) -> str:
         text = self._text
-        about = replace(self._about, text=text, offset=self._received - len(text), final=final)
+        about = GuardedText(
+            text=text,
+            stage=self._about.stage,
+            tenant_id=self._about.tenant_id,
+            role=self._about.role,
+            feature=self._about.feature,
+            offset=self._received - len(text),
+            final=final,
+        )
         end = len(text)
         cut = end if final else end - STREAM_WINDOW
         pieces: list[str] = []
