@@ -245,6 +245,34 @@ def test_work_without_an_await_can_ask_whether_its_time_is_up() -> None:
         check_deadline(what="the reading of pages")
 
 
+async def test_a_dependency_that_became_slow_fills_the_queue_with_less() -> None:
+    clock = ManualClock()
+    limit = AdaptiveLimit(initial=1, largest=1, longest_wait=1.0, clock=clock)
+
+    async def call(seconds: float) -> None:
+        async with limit.enter(tenant_id="acme"):
+            await clock.sleep(seconds)
+
+    async def call_quickly() -> None:
+        for _ in range(100):
+            await call(0.001)
+
+    quick = asyncio.create_task(call_quickly())
+    await clock.advance(1)
+    await quick
+    slow = [asyncio.create_task(call(0.1)) for _ in range(12)]
+    await clock.advance(0.85)
+    assert limit.waiting == 3
+    late = [asyncio.create_task(call(0.1)) for _ in range(20)]
+    await clock.advance(0)
+
+    # One every tenth of a second, of which 0.7 may go by in the queue.
+    assert 6 <= limit.waiting <= 8
+    for task in (*slow, *late):
+        task.cancel()
+    await asyncio.gather(*slow, *late, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     "make",
     [

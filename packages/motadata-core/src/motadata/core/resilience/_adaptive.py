@@ -9,6 +9,7 @@ of what the deadline leaves, so that the other half is there for the call.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -28,6 +29,12 @@ _SHARE: Final = 0.5
 _CERTAIN: Final = 0.7
 """Nobody is let into the queue whose place is expected later than this part of that: who is refused
 should hear so at once, and not when the wait turns out longer."""
+
+_PACE_OF: Final = 32
+"""The newest calls whose ends tell how fast places become free."""
+
+_FEWEST: Final = 8
+"""Below so many ends the pace is told from latency and limit, which lag behind each other."""
 
 Place = asyncio.Future[None]
 
@@ -76,6 +83,8 @@ class AdaptiveLimit:
         self._running = 0
         self._latency = 0.0
         self._queue: FairQueue[Place] = FairQueue()
+        # When calls ended, for as long as others waited.
+        self._ends: deque[float] = deque(maxlen=_PACE_OF)
 
     @property
     def limit(self) -> int:
@@ -117,6 +126,10 @@ class AdaptiveLimit:
             self._gradient.succeeded(latency, saturated=saturated)
         finally:
             self._running -= 1
+            if self._queue:
+                self._ends.append(self._clock.now())
+            else:
+                self._ends.clear()
             self._hand_on()
 
     async def _wait(self, tenant: TenantId) -> None:
@@ -128,7 +141,7 @@ class AdaptiveLimit:
         left = remaining()
         patience = self._longest_wait if left is None else _SHARE * left
         ahead = self._queue.ahead(tenant, 1.0)
-        if ahead * self._latency > _CERTAIN * patience * self.limit:
+        if ahead * self._pace() > _CERTAIN * patience:
             raise self._refusal(tenant)
         if len(self._queue) >= self._waiting_limit:
             self._make_place(tenant)
@@ -147,6 +160,13 @@ class AdaptiveLimit:
             raise
         finally:
             timer.cancel()
+
+    def _pace(self) -> float:
+        """Return how many seconds go by until one more place is free."""
+        if len(self._ends) < _FEWEST:
+            return self._latency / self.limit
+        # Until now: a dependency that stands still becomes slower by that.
+        return (self._clock.now() - self._ends[0]) / len(self._ends)
 
     def _make_place(self, tenant: TenantId) -> None:
         """Send the last of the longest line away, unless it is the caller's own line.

@@ -18,6 +18,25 @@ ONE_RETRY: Final = 1.0 - 1e-9
 """What one retry takes; ten deposits of a tenth may be a rounding short of one."""
 
 
+class Account:
+    """Tokens, and how many of them were advanced and are still to be earned."""
+
+    __slots__ = ("advance", "reserve", "tokens")
+
+    def __init__(self, reserve: float) -> None:
+        self.reserve = self.tokens = self.advance = reserve
+
+    def deposit(self, earned: float) -> None:
+        """Pay what was advanced back first."""
+        repaid = min(self.advance, earned)
+        self.advance -= repaid
+        self.tokens = min(self.reserve, self.tokens + earned - repaid)
+
+    def spend(self) -> None:
+        """Take one retry out."""
+        self.tokens = max(0.0, self.tokens - ONE_RETRY)
+
+
 class LocalRetryBudget:
     """Lets the callers of one process add at most `ratio` retries to their calls, and a reserve.
 
@@ -26,17 +45,20 @@ class LocalRetryBudget:
     fails every call sees 1.1 times the load, not `attempts` times it. Keep one budget for each
     dependency.
 
+    The reserve is advanced, so that the first failure can be retried, and earned before anything
+    else is: of `n` calls of a tenant at most `max(reserve, ratio * n)` are retried.
+
     Args:
         ratio: Retries a call.
-        reserve: Tokens that a tenant has at first, and at most.
-        total_reserve: Tokens that all together have at first, and at most.
+        reserve: Tokens that a tenant is advanced, and may have at most.
+        total_reserve: Tokens that all together are advanced, and may have at most.
         max_tenants: How many tenants' tokens are kept; who was not seen longest is forgotten.
 
     Raises:
         ConfigurationError: One of them is no positive number.
     """
 
-    __slots__ = ("_max_tenants", "_ratio", "_reserve", "_tenants", "_total", "_total_reserve")
+    __slots__ = ("_max_tenants", "_ratio", "_reserve", "_tenants", "_total")
 
     def __init__(
         self,
@@ -50,15 +72,15 @@ class LocalRetryBudget:
         check_positive(max_tenants=max_tenants)
         self._ratio = ratio
         self._reserve = reserve
-        self._total = self._total_reserve = total_reserve
+        self._total = Account(total_reserve)
         self._max_tenants = max_tenants
-        self._tenants: OrderedDict[TenantId, float] = OrderedDict()
+        self._tenants: OrderedDict[TenantId, Account] = OrderedDict()
 
     def deposit(self, *, tenant_id: str | None = None) -> None:
         """See `RetryBudget.deposit`."""
         tenant = resolve_tenant(tenant_id)
-        self._put(tenant, self._tokens(tenant) + self._ratio)
-        self._total = min(self._total_reserve, self._total + self._ratio)
+        self._account(tenant).deposit(self._ratio)
+        self._total.deposit(self._ratio)
 
     async def withdraw(self, *, tenant_id: str | None = None) -> bool:
         """See `RetryBudget.withdraw`."""
@@ -66,7 +88,7 @@ class LocalRetryBudget:
 
     def take(self, tenant: TenantId) -> bool:
         """Take one retry of the tenant's out, without waiting."""
-        if self._tokens(tenant) < ONE_RETRY or not self.total_allows:
+        if self._account(tenant).tokens < ONE_RETRY or not self.total_allows:
             return False
         self.spend(tenant)
         return True
@@ -74,12 +96,12 @@ class LocalRetryBudget:
     @property
     def total_allows(self) -> bool:
         """Whether all tenants together have a retry left."""
-        return self._total >= ONE_RETRY
+        return self._total.tokens >= ONE_RETRY
 
     def spend(self, tenant: TenantId) -> None:
         """Count a retry of the tenant's that takes place."""
-        self._put(tenant, max(0.0, self._tokens(tenant) - ONE_RETRY))
-        self._total -= ONE_RETRY
+        self._account(tenant).spend()
+        self._total.spend()
 
     async def __aenter__(self) -> Self:
         """Nothing to open."""
@@ -93,11 +115,12 @@ class LocalRetryBudget:
     ) -> None:
         """Nothing to close."""
 
-    def _tokens(self, tenant: TenantId) -> float:
-        return self._tenants.get(tenant, self._reserve)
-
-    def _put(self, tenant: TenantId, tokens: float) -> None:
-        self._tenants[tenant] = min(self._reserve, tokens)
-        self._tenants.move_to_end(tenant)
-        if len(self._tenants) > self._max_tenants:
-            self._tenants.popitem(last=False)
+    def _account(self, tenant: TenantId) -> Account:
+        account = self._tenants.get(tenant)
+        if account is None:
+            account = self._tenants[tenant] = Account(self._reserve)
+            if len(self._tenants) > self._max_tenants:
+                self._tenants.popitem(last=False)
+        else:
+            self._tenants.move_to_end(tenant)
+        return account

@@ -160,10 +160,18 @@ return '-1 100'
 
 # ARGV deposit, reserve, what a retry takes, ms of life
 WITHDRAW: Final = Script("""
-local tokens = tonumber(redis.call('GET', KEYS[1]) or ARGV[2])
-tokens = math.min(tonumber(ARGV[2]), tokens + tonumber(ARGV[1]))
+local reserve = tonumber(ARGV[2])
+local tokens, advance = reserve, reserve
+local known = redis.call('GET', KEYS[1])
+if known then
+  local first, second = string.match(known, '^(%S+) ?(%S*)')
+  tokens, advance = tonumber(first), tonumber(second) or 0
+end
+local repaid = math.min(advance, tonumber(ARGV[1]))
+advance = advance - repaid
+tokens = math.min(reserve, tokens + tonumber(ARGV[1]) - repaid)
 local granted = 0
 if tokens >= tonumber(ARGV[3]) then granted = 1 tokens = tokens - tonumber(ARGV[3]) end
-redis.call('SET', KEYS[1], string.format('%.9f', tokens), 'PX', ARGV[4])
+redis.call('SET', KEYS[1], string.format('%.9f %.9f', tokens, advance), 'PX', ARGV[4])
 return string.format('%d %.9f', granted, tokens)
 """)

@@ -66,7 +66,8 @@ class SharedRetryBudget:
         tenant = resolve_tenant(tenant_id)
         self._own.deposit(tenant_id=tenant)
         account = self._account(tenant)
-        account.earned = min(self._reserve, account.earned + self._ratio)
+        # No more than fills an empty budget whose reserve is still to be earned.
+        account.earned = min(2 * self._reserve, account.earned + self._ratio)
 
     async def withdraw(self, *, tenant_id: str | None = None) -> bool:
         """See `RetryBudget.withdraw`."""

@@ -300,14 +300,35 @@ class RetryBudgetConformance:
 
     async def test_calls_earn_their_part_of_retries(self, make_budget: MakeBudget) -> None:
         budget = await make_budget(0.1, 5)
-        await _withdrawn(budget, 20)
 
         retries = 0
-        for _ in range(200):
+        for calls in range(1, 301):
             budget.deposit(tenant_id="acme")
             retries += await budget.withdraw(tenant_id="acme")
+            assert retries <= max(5, calls * 0.1 + 1e-6)
 
-        assert 19 <= retries <= 20
+        assert 29 <= retries <= 30
+
+    async def test_what_was_advanced_is_earned_first(self, make_budget: MakeBudget) -> None:
+        budget = await make_budget(0.1, 5)
+        await _withdrawn(budget, 20)
+        for _ in range(50):
+            budget.deposit(tenant_id="acme")
+
+        assert await _withdrawn(budget, 5) == 0
+        for _ in range(11):
+            budget.deposit(tenant_id="acme")
+        assert await _withdrawn(budget, 5) == 1
+
+    async def test_calls_that_succeed_earn_the_reserve(self, make_budget: MakeBudget) -> None:
+        budget = await make_budget(0.1, 5)
+        for _ in range(200):
+            budget.deposit(tenant_id="acme")
+
+        assert await _withdrawn(budget, 20) == 5
+        for _ in range(11):
+            budget.deposit(tenant_id="acme")
+        assert await _withdrawn(budget, 20) == 1
 
     async def test_no_more_than_the_reserve_is_kept(self, make_budget: MakeBudget) -> None:
         budget = await make_budget(0.5, 5)
