@@ -4,8 +4,10 @@
 
 A server process answers by script, so its work is not counted. Each round asks every contender in
 turn, so that a busy machine is busy for all; printed are the least and the first quartile of the
-rounds, in microseconds of CPU a call. The governed call passes tenant scope, validation, span and
-metrics, response cache (a miss), joining of equal calls, time limit and the native lane.
+rounds, in microseconds of CPU a call. As it comes, a call passes tenant scope, validation, span and
+metrics, response cache (a miss), joining of equal calls, prices, time limit and the native lane;
+governed, it passes guardrails on both sides, limits and routing with breakers as well. The usage
+log, which needs a database, has a benchmark of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ import orjson
 from motadata.core.cache import create_memory_cache, create_redis_cache
 from motadata.core.embedded import EmbeddedRedis
 from motadata.core.testing.openai_server import OpenAIServer, Reply
-from motadata.gateway import LLMGateway, create_gateway
+from motadata.gateway import Deduplication, Governance, Limits, LLMGateway, Rate, create_gateway
+from motadata.gateway.guardrails import Guardrails, PersonalData, Secrets
+from motadata.gateway.routing import Routing
+from motadata.gateway.usage import Pricing
 
 
 _MODEL: Final = "gpt-4o-mini"
@@ -79,6 +84,7 @@ async def _contenders(url: str, *, litellm: bool) -> AsyncIterator[list[Contende
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         gateway = await stack.enter_async_context(_gateway(url))
+        full = await stack.enter_async_context(_gateway(url, governance=_governance()))
         bare = await stack.enter_async_context(_gateway(url, cached=False))
 
         async def raw(prompt: str) -> object:
@@ -95,7 +101,8 @@ async def _contenders(url: str, *, litellm: bool) -> AsyncIterator[list[Contende
             Contender(
                 "gateway, no response cache", lambda p: bare.generate_async(p, tenant_id="a")
             ),
-            Contender("gateway, governed", lambda p: gateway.generate_async(p, tenant_id="a")),
+            Contender("gateway, as it comes", lambda p: gateway.generate_async(p, tenant_id="a")),
+            Contender("gateway, governed", lambda p: full.generate_async(p, tenant_id="a")),
         ]
         if litellm:
             made += await _peers(url, stack)
@@ -133,13 +140,28 @@ async def _peers(url: str, stack: AsyncExitStack) -> list[Contender]:
     ]
 
 
-def _gateway(url: str, *, cached: bool = True) -> LLMGateway:
+def _governance() -> Governance:
+    guardrails = Guardrails(
+        [PersonalData("tokenise"), Secrets("refuse")], [PersonalData("mask"), Secrets("mask")]
+    )
+    return Governance(
+        guardrail_inputs=guardrails.inputs,
+        deduplication=Deduplication(),
+        guardrail_outputs=guardrails.outputs,
+        prices=Pricing(),
+        limits=Limits(Rate(requests=60_000_000, tokens=6_000_000_000)),
+        routing=Routing(),
+    )
+
+
+def _gateway(url: str, *, cached: bool = True, governance: Governance | None = None) -> LLMGateway:
     return create_gateway(
         ["openai"],
         f"openai/{_MODEL}",
         {"openai": "k"},
         base_urls={"openai": url},
         cache=create_memory_cache() if cached else None,
+        governance=governance,
     )
 
 

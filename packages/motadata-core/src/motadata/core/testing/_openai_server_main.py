@@ -123,19 +123,31 @@ class Connection:
         self._script.requests.append(record)
         reply = self._script.reply_to(value.get("model"))
         answer = asyncio.create_task(self._answer(path, value, reply))
-        sign = asyncio.create_task(self._reader.read(1))
+        sign = asyncio.create_task(self._next_byte())
         await asyncio.wait({answer, sign}, return_when=asyncio.FIRST_COMPLETED)
         if sign.done() and not sign.result() and not answer.done():
             answer.cancel()
             await asyncio.wait({answer})
             await self._script.disconnected(record)
             return False
-        go_on = await answer
+        try:
+            go_on = await answer
+        except ConnectionError:
+            sign.cancel()
+            await self._script.disconnected(record)
+            return False
         sign.cancel()
         await asyncio.wait({sign})
         # A byte read by then is the first of the next request.
         self._ahead = b"" if sign.cancelled() else sign.result()
         return go_on
+
+    async def _next_byte(self) -> bytes:
+        """Wait for what the client sends next; nothing when it went, in whatever manner."""
+        try:
+            return await self._reader.read(1)
+        except ConnectionError:  # it went with bytes unread, which resets the connection
+            return b""
 
     async def _answer(self, path: str, value: dict[str, Any], reply: Mapping[str, Any]) -> bool:
         await asyncio.sleep(reply["delay"])
