@@ -176,15 +176,15 @@ async def hostile() -> None:
         "kill": "kill ", "://": "://a:", "password=": "password=", "# a:": "# a: b\n", "{": "{",
         "combining": "e\u0301", "uuid": "41111111-1111-4111-8111-111111111111 ",
     }  # fmt: skip
-    print("\nHostile texts, µs a character at 20,000 and 80,000 characters (ratio ~1 is linear)\n")
+    print("\nHostile texts, CPU µs a character at 20,000 and 80,000 characters (ratio ~1 is linear)\n")
     for name, unit in units.items():
         figures = []
         for size in (20_000, 80_000):
             text = (unit * size)[:size]
             about = GuardedText(text=text, stage="output", tenant_id="acme", role="answer")
-            start = time.perf_counter()
+            start = time.process_time()
             await made.output_chain.find(about)
-            figures.append((time.perf_counter() - start) / size * 1e6)
+            figures.append((time.process_time() - start) / size * 1e6)
         print(f"{name:<12}{figures[0]:>8.2f}{figures[1]:>8.2f}{figures[1] / figures[0]:>7.2f}")
 
 

@@ -41,7 +41,7 @@ class Verdict:
 
     Attributes:
         rule: Name of the rule, such as `pii.email`.
-        action: `flagged`, `masked` or `refused`.
+        action: `flagged`, `masked`, `tokenised` or `refused`.
         stage: `input` or `output`.
     """
 
