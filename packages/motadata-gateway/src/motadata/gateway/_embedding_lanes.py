@@ -7,6 +7,7 @@ import contextvars
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from motadata.core.errors import GatewayError, ValidationError
@@ -159,7 +160,7 @@ class Lane:
                 self._run(batch), name="gateway-embedding", context=context
             )
             # Not within the task: one that is cancelled before its first step runs nothing.
-            batch.task.add_done_callback(lambda _task, landed=batch: self._landed(landed))
+            batch.task.add_done_callback(partial(self._landed, batch))
             for item in batch.items:
                 item.batch = batch
             self._in_flight.add(batch)
@@ -180,16 +181,16 @@ class Lane:
 
     async def _run(self, batch: _Batch) -> None:
         with tenant_scope(str(batch.items[0].call.tenant_id)):
-            await self._embed(batch.items)
+            await self._embed(batch, batch.items)
 
-    def _landed(self, batch: _Batch) -> None:
+    def _landed(self, batch: _Batch, _task: asyncio.Task[None]) -> None:
         self._in_flight.discard(batch)
         for item in batch.items:
             item.fail(_closed())
         self._send()
         self._end_when_idle()
 
-    async def _embed(self, items: list[Item]) -> None:
+    async def _embed(self, batch: _Batch, items: list[Item]) -> None:
         items = [item for item in items if not item.future.done()]
         if not items:
             return
@@ -207,15 +208,15 @@ class Lane:
             # Halves help against what one of them brought, and multiply every other failure.
             if len(items) > 1 and isinstance(error, ValidationError):
                 middle = len(items) // 2
-                await self._embed(items[:middle])
-                await self._embed(items[middle:])
+                await self._embed(batch, items[:middle])
+                await self._embed(batch, items[middle:])
                 return
             for item in items:
                 item.fail(error)
         else:
             _hand_over(items, result)
         finally:
-            _charge(items, notes)
+            _charge(items, batch.items, notes)
 
 
 def _hand_over(items: Sequence[Item], result: Embeddings) -> None:
@@ -231,8 +232,12 @@ def _hand_over(items: Sequence[Item], result: Embeddings) -> None:
         start = end
 
 
-def _charge(items: list[Item], notes: CallNotes) -> None:
-    """Tell the calls what a request did, and split what it cost between those that still wait."""
+def _charge(items: list[Item], beside: list[Item], notes: CallNotes) -> None:
+    """Tell calls what a request did, and split what it cost between those that still wait.
+
+    When nobody does, one pays for all who has not read yet what it is charged: of these calls, or
+    of those `beside` them, whose texts were to be sent along.
+    """
     for item in items:
         theirs = item.call.notes
         theirs.provider, theirs.model = notes.provider, notes.model
@@ -243,7 +248,7 @@ def _charge(items: list[Item], notes: CallNotes) -> None:
     if notes.spent is None:
         return
     staying = [item for item in items if not item.future.cancelled()]
-    staying = staying or [item for item in items if not item.gone][:1] or items[:1]
+    staying = staying or [item for item in (*items, *beside) if not item.gone][:1] or items[:1]
     for item, share in zip(staying, split(notes.spent, _weights(staying)), strict=True):
         item.charged = total((item.charged, share))
 
