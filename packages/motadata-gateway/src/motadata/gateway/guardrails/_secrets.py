@@ -111,9 +111,9 @@ class Secrets(TextRule):
             for kind, (_, pattern) in _FORMATS.items()
             if kind in chosen
         }
-        self._literals = [
-            (literal, kind) for kind in self._patterns for literal in _FORMATS[kind][0]
-        ]
+        literals = [(literal, kind) for kind in self._patterns for literal in _FORMATS[kind][0]]
+        self._underscored = [pair for pair in literals if "_" in pair[0]]
+        self._literals = [pair for pair in literals if "_" not in pair[0]]
         self._random = "random" in chosen
         super().__init__(name, described=(action, sorted(chosen)))
 
@@ -123,6 +123,8 @@ class Secrets(TextRule):
         found: list[Finding] = []
         # Most texts hold none of the literals, and looking for one takes some 30 ns.
         kinds = [kind for literal, kind in self._literals if literal in written]
+        if "_" in written:
+            kinds += [kind for literal, kind in self._underscored if literal in written]
         for kind in dict.fromkeys(kinds):
             found += self._of(kind, self._patterns[kind], written, final=text.final)
         if self._random:
