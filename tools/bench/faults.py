@@ -233,7 +233,7 @@ async def postgres(folder: Path, seconds: float) -> None:
                 await row("postgres: kill -9 in mid-transaction", load, kill, nothing, seconds)
             async with create_database(dsn, max_connections=2) as database:
                 load = TableLoad(
-                    database, server.administrator_dsn, name="full", workers=64, hold=0.05
+                    database, server.administrator_dsn, name="full", workers=64, hold=0.02
                 )
                 await row("postgres: full pool", load, nothing, nothing, seconds)
 
