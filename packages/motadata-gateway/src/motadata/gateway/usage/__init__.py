@@ -1,6 +1,5 @@
 """What every call used and what it cost: prices, the usage log, reports and export."""
 
-from motadata.gateway.usage._delivery import UsagePolicy
 from motadata.gateway.usage._export import export_csv, export_parquet
 from motadata.gateway.usage._log import UsageLog
 from motadata.gateway.usage._overrides import PriceOverrides
@@ -11,6 +10,7 @@ from motadata.gateway.usage._payloads import (
     usage_from_gemini,
     usage_from_openai,
 )
+from motadata.gateway.usage._policy import UsagePolicy
 from motadata.gateway.usage._prices import (
     ModelPrices,
     PriceTable,

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from motadata.core.errors import ConfigurationError, SDKError
+from motadata.core.errors import SDKError
 from motadata.core.observability import counter, get_logger
 from motadata.core.protocols import Database
 from motadata.gateway.usage import _spool as spool
 from motadata.gateway.usage._insertion import insert
+from motadata.gateway.usage._policy import UsagePolicy
 from motadata.gateway.usage._spool import Folder, Line
 
 
@@ -34,43 +35,6 @@ _dropped = counter(
     unit="{call}",
     description="Calls that are not in the usage log, since its folder was full.",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsagePolicy:
-    """How calls are written down.
-
-    Attributes:
-        interval: Seconds between two writes to the disk; what a crash can lose.
-        most_queued: Calls that wait for the next write.
-        most_bytes: Bytes on disk that wait for the database, those of dead instances included.
-            Above it, as above `most_queued`, calls are counted as dropped and not written down.
-        segment_bytes: Size from which on a file of the folder is not added to.
-        timeout: Seconds for a statement.
-        closing: Seconds that closing waits for the database; the rest is sent by the next instance.
-        texts: Whether questions and answers are written down too, as they were before any masking.
-
-    Raises:
-        ConfigurationError: A number is out of range.
-    """
-
-    interval: float = 0.5
-    most_queued: int = 20_000
-    most_bytes: int = 256_000_000
-    segment_bytes: int = 4_000_000
-    timeout: float = 10.0
-    closing: float = 5.0
-    texts: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that cannot work."""
-        for name in ("interval", "most_queued", "most_bytes", "segment_bytes", "timeout"):
-            if getattr(self, name) <= 0:
-                message = f"{name}={getattr(self, name)!r} is not positive."
-                raise ConfigurationError(message, remedy="Pass a positive number.")
-        if self.closing < 0:
-            message = f"closing={self.closing!r} is negative."
-            raise ConfigurationError(message, remedy="Pass 0 or more seconds.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from motadata.core.protocols import Database
 from motadata.gateway._call import Call, CallNotes, Emit, Proceed
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
-from motadata.gateway.usage._delivery import Delivery, UsagePolicy
+from motadata.gateway.usage._delivery import Delivery
+from motadata.gateway.usage._policy import UsagePolicy
 from motadata.gateway.usage._record import Course, Operation, line_of
 from motadata.gateway.usage._spool import Line
 
