@@ -29,7 +29,9 @@ _LONGEST_WAIT: Final = 60.0
 _MOST: Final = 20_000
 _MOST_MODELS: Final = 1_000
 _WEIGHT_OF_NEW: Final = 0.2
-_ONE_FAILURE: Final = BreakerPolicy(minimum_calls=1, failure_ratio=1.0)
+_ONE_FAILURE: Final = BreakerPolicy(
+    minimum_calls=1, failure_ratio=1.0, pause=1.0, longest_pause=30.0
+)
 
 Admission = tuple[CircuitBreaker, int]
 
@@ -40,12 +42,18 @@ class _Row:
 
     Attributes:
         failures: How many.
+        rests: How often in a row others were asked first; each time is twice as long.
+        rested_at: When the last of these times began.
+        well_at: When an answer came last, if there was a failure before.
         rests_until: Until when others are asked first; the reading of the clock.
         waits_until: Until when its provider asked not to be asked.
         breaker: Made when it opens for the first time.
     """
 
     failures: int = 0
+    rests: int = 0
+    rested_at: float = float("-inf")
+    well_at: float = float("-inf")
     rests_until: float = 0.0
     waits_until: float = 0.0
     breaker: CircuitBreaker | None = None
@@ -53,9 +61,15 @@ class _Row:
 
 @dataclass(slots=True)
 class _Provider:
-    """How a provider fares with all tenants since the last success of anybody."""
+    """How a provider fares with all tenants.
+
+    Attributes:
+        well_at: When an answer came last.
+        failures: By tenant, since then.
+    """
 
     breaker: CircuitBreaker
+    well_at: float = float("-inf")
     failures: dict[TenantId, int] = field(default_factory=dict)
 
 
@@ -85,6 +99,10 @@ class FleetHealth:
         self._rows: OrderedDict[tuple[TenantId, str], _Row] = OrderedDict()
         self._providers: dict[str, _Provider] = {}
         self._vitals: OrderedDict[str, Vitals] = OrderedDict()
+
+    def now(self) -> float:
+        """Return what the clock says."""
+        return self._clock.now()
 
     def vitals(self, model: str) -> Vitals:
         """Return how a model fares."""
@@ -132,41 +150,65 @@ class FleetHealth:
         self, tenant: TenantId, provider: str, model: str, admissions: list[Admission]
     ) -> None:
         """Count an answer: neither the model nor the provider is down."""
-        self._rows.pop((tenant, model), None)
-        known = self._providers.get(provider)
-        if known is not None:
-            known.failures.clear()
+        now = self._clock.now()
+        if (tenant, model) in self._rows:
+            self._rows[(tenant, model)] = _Row(well_at=now)
+        known = self._provider(provider)
+        known.well_at = now
+        known.failures.clear()
         for breaker, number in admissions:
             if breaker.state != "closed":
                 breaker.record(number, failed=False)
 
+    def revived(self, provider: str) -> None:
+        """Leave a provider alone no longer: it answered though it was."""
+        self._providers.pop(provider, None)
+
     def failed(
-        self, tenant: TenantId, provider: str, model: str, admissions: list[Admission]
+        self,
+        tenant: TenantId,
+        provider: str,
+        model: str,
+        admissions: list[Admission],
+        *,
+        began: float,
     ) -> None:
-        """Count a failure that speaks against the model or its provider."""
-        row = self._row(tenant, model)
-        row.failures += 1
-        if row.failures >= _DEMOTED_AT:
-            rest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(row.failures - _DEMOTED_AT, 10))
-            row.rests_until = max(row.rests_until, self._clock.now() + rest)
-        known = self._providers.get(provider)
-        if known is None:
-            breaker = CircuitBreaker(_ONE_FAILURE, self._clock)
-            known = self._providers[provider] = _Provider(breaker)
-        known.failures[tenant] = min(_A_TENANT, known.failures.get(tenant, 0) + 1)
+        """Count a failure that speaks against the model or its provider.
+
+        What began before the last answer came says nothing about how things are now.
+
+        Args:
+            tenant: Whose request it was.
+            provider: Who failed.
+            model: Full name of the model that was asked.
+            admissions: What `admit` returned.
+            began: The reading of the clock when it was sent.
+        """
         probed = False
         for breaker, number in admissions:
             if breaker.state != "closed":
                 breaker.record(number, failed=True)
                 probed = True
-        if probed:
-            return
-        if row.failures >= _IN_A_ROW:
-            row.breaker = row.breaker or CircuitBreaker(_ONE_FAILURE, self._clock)
-            _open(row.breaker)
-        if sum(known.failures.values()) >= _IN_A_ROW:
-            _open(known.breaker)
-            known.failures.clear()
+        row, known = self._row(tenant, model), self._provider(provider)
+        if began >= row.well_at:
+            self._count(row, began)
+            if row.failures >= _IN_A_ROW and not probed:
+                row.breaker = row.breaker or CircuitBreaker(_ONE_FAILURE, self._clock)
+                _open(row.breaker)
+        if began >= known.well_at:
+            known.failures[tenant] = min(_A_TENANT, known.failures.get(tenant, 0) + 1)
+            if sum(known.failures.values()) >= _IN_A_ROW and not probed:
+                _open(known.breaker)
+                known.failures.clear()
+
+    def _count(self, row: _Row, began: float) -> None:
+        row.failures += 1
+        # Failures of requests that were under way together are one reason to rest, not many.
+        if row.failures >= _DEMOTED_AT and began >= row.rested_at:
+            now = self._clock.now()
+            rest = min(_LONGEST_REST, _FIRST_REST * 2.0**row.rests)
+            row.rests, row.rested_at = min(row.rests + 1, 10), now
+            row.rests_until = max(row.rests_until, now + rest)
 
     def asked_to_wait(self, tenant: TenantId, model: str, seconds: float) -> None:
         """Ask it nothing for a while: its provider said so."""
@@ -184,6 +226,12 @@ class FleetHealth:
         """Give leave back: how it would have ended is not known."""
         for breaker, number in admissions:
             breaker.abandon(number)
+
+    def _provider(self, name: str) -> _Provider:
+        known = self._providers.get(name)
+        if known is None:
+            known = self._providers[name] = _Provider(CircuitBreaker(_ONE_FAILURE, self._clock))
+        return known
 
     def _row(self, tenant: TenantId, model: str) -> _Row:
         key = (tenant, model)

@@ -38,6 +38,7 @@ _PASSABLE: Final = (
 )
 """Errors of one model that say nothing about the others."""
 _LEAST: Final = 0.001
+_SHORTEST_IDLE: Final = 0.05
 
 _log = get_logger("gateway")
 _fallbacks = counter(
@@ -83,6 +84,7 @@ class Journey(Generic[Request, Result]):
     _failed: dict[str, SDKError] = field(default_factory=dict)
     _error: SDKError | None = None
     _round: int = 0
+    _requests: int = 0
     _switched: set[type[SDKError]] = field(default_factory=set)
 
     async def run(self) -> tuple[Result, str]:
@@ -161,17 +163,25 @@ class Journey(Generic[Request, Result]):
             SDKError: Nobody is left, the time is short, or the budget for retries is spent.
         """
         again = [item for item in self.targets if self._may_help(item.model)]
-        self._round += 1
+        # A round in which nobody was asked, since a provider had asked to wait, was none.
+        asked = self.asking.requests > self._requests
+        self._requests = self.asking.requests
+        invited = any(isinstance(self._failed.get(t.model), RateLimitError) for t in again)
+        self._round += asked or not invited
+        if not asked and await self._forces(again):
+            return
         if not again or self._round >= self.retry.attempts:
             raise self._given_up()
         ready = self.asking.ready_in
         soonest = min(ready.get(target.model, 0.0) for target in again)
-        pause = soonest + self.retry.wait(self._round - 1, chance=self.chance())
+        backoff = self.retry.wait(max(0, self._round - 1), chance=self.chance())
+        pause = soonest + (backoff if asked else max(backoff, _SHORTEST_IDLE))
         if time.monotonic() + pause >= self._until():
             raise self._given_up()
         again = [item for item in again if ready.get(item.model, 0.0) <= pause]
         for target in again:
-            if target.model in self.asking.sent:
+            invited = isinstance(self._failed.get(target.model), RateLimitError)
+            if target.model in self.asking.sent and not invited:
                 provider = target.model.partition("/")[0]
                 if not await self.budget(provider).withdraw(tenant_id=self.tenant):
                     raise self._given_up()
@@ -180,6 +190,22 @@ class Journey(Generic[Request, Result]):
         await self.wait(pause)
         ready.clear()
         self._pending.extend(again)
+
+    async def _forces(self, again: list[Target]) -> bool:
+        """Ask one model although all are left alone, as far as the budget for retries allows.
+
+        All at once may have looked unwell because of something between us and them.
+        """
+        closed = [t for t in again if isinstance(self._failed.get(t.model), CircuitOpenError)]
+        if len(self.targets) == 1 or not closed or self.asking.forced is not None:
+            return False
+        target = min(closed, key=lambda item: self.asking.ready_in.get(item.model, 0.0))
+        budget = self.budget(target.model.partition("/")[0])
+        if not await budget.withdraw(tenant_id=self.tenant):
+            return False
+        self.asking.forced = target.model
+        self._pending.append(target)
+        return True
 
     def _may_help(self, model: str) -> bool:
         error = self._failed.get(model)

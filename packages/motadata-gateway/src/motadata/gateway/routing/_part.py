@@ -36,6 +36,7 @@ from motadata.gateway.routing._requests import Asking, speaks_against
 _DEFAULT_RETRY: Final = RetryPolicy(attempts=3, base=0.2, cap=5.0)
 _DEFAULT_BREAKER: Final = BreakerPolicy(minimum_calls=20, failure_ratio=0.6)
 _MOST_BREAKERS: Final = 20_000
+_MOST_ALONE: Final = 1_000
 
 
 class Routing:
@@ -101,6 +102,7 @@ class Routing:
             clock=clock,
         )
         self._budgets: dict[str, RetryBudget] = {}
+        self._alone: dict[str, Route] = {}
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
@@ -144,7 +146,7 @@ class Routing:
         asked = call.request.model  # type: ignore[attr-defined]  # both kinds of requests have one
         route = self._routes.get(asked)
         if route is None:
-            route = Route((Target(model=asked),))
+            route = self._alone.get(asked) or self._route_to(asked)
         targets = self._order.ordered(route, call, tenant)  # type: ignore[arg-type]  # both kinds
         left = remaining(call.timeout)
         seconds = call.timeout if left is None else left
@@ -177,6 +179,13 @@ class Routing:
         call.notes.fallback_from = first
         count_fallback(tenant)
         return answer, first
+
+    def _route_to(self, model: str) -> Route:
+        """Return the route of a model that has none: itself."""
+        if len(self._alone) >= _MOST_ALONE:
+            self._alone.clear()
+        route = self._alone[model] = Route((Target(model=model),))
+        return route
 
     def _budget(self, provider: str) -> RetryBudget:
         """Return the budget of a provider; only providers that the gateway has come here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final, Generic
 
@@ -19,12 +20,15 @@ from motadata.core.protocols.resilience import Breakers
 from motadata.core.tenancy import TenantId
 from motadata.gateway._call import Call, Proceed, Request, Result
 from motadata.gateway._charges import may_be_charged
+from motadata.gateway._provider import Provider
 from motadata.gateway.routing._health import Admission, FleetHealth
 from motadata.gateway.routing._relay import DivergedError, Relay
 
 
 _ASKED_TO_WAIT: Final = 1.0
 """Seconds to wait when a provider asks to wait and does not say how long."""
+_NEGLIGIBLE: Final = 0.002
+"""Seconds; a call whose time is shorter by less goes on as it is."""
 _REFUSED: Final = 5.0
 """Seconds for which a model is asked last after it refused for good: a key, a name, a right."""
 
@@ -42,6 +46,8 @@ class Asking(Generic[Request, Result]):
     Attributes:
         ready_in: By model, in how many seconds it may be asked again, where that is known.
         sent: Models to which a request went.
+        requests: How many went out.
+        forced: The model that is asked although it is left alone, if any.
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class Asking(Generic[Request, Result]):
         self._with_model = with_model
         self.ready_in: dict[str, float] = {}
         self.sent: set[str] = set()
+        self.requests = 0
+        self.forced: str | None = None
 
     async def ask(
         self, call: Call[Request], model: str, seconds: float, relay: Relay | None
@@ -85,21 +93,20 @@ class Asking(Generic[Request, Result]):
             message = f"The provider of {model!r} asked to wait."
             remedy = f"Try again in {waits:.1f} s."
             raise RateLimitError(message, retry_after=waits, remedy=remedy, tenant_id=tenant)
-        admissions = health.admit(tenant, provider.name, model)
+        forced = model == self.forced
+        admissions = [] if forced else health.admit(tenant, provider.name, model)
         if not isinstance(admissions, list):
             self.ready_in[model] = admissions
             message = f"{model!r} failed too often and is left alone."
             raise CircuitOpenError(message, remedy=f"Try again in {admissions:.1f} s.")
-        request = self._with_model(call.request, model)
-        hop = replace(call, request=request, provider=provider, emit=relay or call.emit)
-        if relay is None:
-            hop = replace(hop, timeout=seconds)
+        hop = self._hop(call, model, provider, seconds, relay)
         before = call.notes.attempts
+        started = health.now()
         began = time.monotonic()
         vitals = health.vitals(model)
         vitals.busy += 1
         try:
-            async with self._breakers.guard(model, tenant_id=tenant):
+            async with nullcontext() if forced else self._breakers.guard(model, tenant_id=tenant):
                 if relay is None:
                     answer = await self._proceed(hop)
                 else:
@@ -107,8 +114,9 @@ class Asking(Generic[Request, Result]):
         except SDKError as error:
             if call.notes.attempts > before:
                 self.sent.add(model)
+                self.requests += 1
                 call.notes.lost += may_be_charged(error)
-            self._learn(error, provider.name, model, admissions)
+            self._learn(error, provider.name, model, admissions, started)
             raise
         except BaseException:
             health.abandoned(admissions)
@@ -116,11 +124,33 @@ class Asking(Generic[Request, Result]):
         finally:
             vitals.busy -= 1
         vitals.took(time.monotonic() - began)
+        if forced:
+            health.revived(provider.name)
         health.succeeded(tenant, provider.name, model, admissions)
         return answer
 
+    def _hop(
+        self,
+        call: Call[Request],
+        model: str,
+        provider: Provider,
+        seconds: float,
+        relay: Relay | None,
+    ) -> Call[Request]:
+        request = self._with_model(call.request, model)
+        if relay is not None:
+            return replace(call, request=request, provider=provider, emit=relay)
+        if request is call.request and call.timeout - seconds < _NEGLIGIBLE:
+            return call
+        return replace(call, request=request, provider=provider, timeout=seconds)
+
     def _learn(
-        self, error: SDKError, provider: str, model: str, admissions: list[Admission]
+        self,
+        error: SDKError,
+        provider: str,
+        model: str,
+        admissions: list[Admission],
+        started: float,
     ) -> None:
         health, tenant = self._health, self._tenant
         wait = getattr(error, "retry_after", None)
@@ -137,7 +167,7 @@ class Asking(Generic[Request, Result]):
             if isinstance(error, ProviderError) and not isinstance(error, DivergedError):
                 health.rest(tenant, model, _REFUSED)
         else:
-            health.failed(tenant, provider, model, admissions)
+            health.failed(tenant, provider, model, admissions, began=started)
 
 
 async def _begun_in_time(
