@@ -1,0 +1,260 @@
+"""How long after its deadline a call returns while its server is halted, or was killed.
+
+    python tools/bench/deadlines.py [--calls 200] [--only redis,postgres,nats]
+
+A row a kind of call: each is made within a `deadline_scope` of 0.1 to 0.4 seconds, ten callers at
+once, before the server is halted by SIGSTOP, from that moment on, and after it was killed. The
+percentiles are of how much later than its deadline a call returned: 0 for one that returned sooner.
+`early` counts those, `answered` those that returned no error. `stall` is the longest that this
+process itself did not get to run, which no deadline can undercut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from motadata.core.cache import create_redis_cache, create_tiered_cache
+from motadata.core.database import apply_migrations, create_database
+from motadata.core.embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedRedis
+from motadata.core.errors import SDKError
+from motadata.core.messaging import NatsCredentials, create_message_bus
+from motadata.core.observability import configure_observability
+from motadata.core.protocols import BusMessage
+from motadata.core.resilience import create_limiter, deadline_scope
+from motadata.core.tenancy import tenant_scope
+from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
+
+
+Call = Callable[[], Awaitable[object]]
+Step = Callable[[], Awaitable[None]]
+
+CALLERS: Final = 10
+
+_numbers = count()
+
+
+def key() -> str:
+    """Return a key that nothing was stored under."""
+    return f"k{next(_numbers)}"
+
+
+class Row:
+    """What became of the calls of one kind."""
+
+    def __init__(self) -> None:
+        self.late: list[float] = []
+        self.answered = 0
+        self.early = 0
+
+    async def add(self, call: Call, calls_each: int) -> None:
+        """Make that many calls."""
+
+        async def caller() -> None:
+            for _ in range(calls_each // CALLERS):
+                await self._one(call)
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+    async def _one(self, call: Call) -> None:
+        with deadline_scope(0.1 + next(_numbers) * 37 % 300 / 1e3) as end:
+            try:
+                await call()
+                self.answered += 1
+            except SDKError:
+                pass
+            over = time.monotonic() - end
+        self.early += over < 0
+        self.late.append(max(0.0, over) * 1e3)
+        # One that is refused at once would otherwise be asked again at once, for all of the row.
+        await asyncio.sleep(max(0.0, min(0.02, -over)))
+
+
+class Heartbeat:
+    """The longest that the process did not get to run."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    async def beat(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            self.worst = max(self.worst, time.monotonic() - before - 0.005)
+
+
+async def measure(
+    calls: Mapping[str, Call], halt: Step, go_on: Step, kill: Step, *, calls_each: int
+) -> None:
+    """Print the rows of one server."""
+    for call in calls.values():
+        await Row().add(call, CALLERS)
+    await table("running", calls, calls_each)
+    await halt()
+    await table("halted", calls, calls_each)
+    await go_on()
+    await asyncio.sleep(3)
+    await kill()
+    await table("killed", calls, calls_each)
+
+
+async def table(state: str, calls: Mapping[str, Call], calls_each: int) -> None:
+    """Make the calls of each kind and print what came of them."""
+    for name, call in calls.items():
+        row, heart = Row(), Heartbeat()
+        beating = asyncio.create_task(heart.beat())
+        await row.add(call, calls_each)
+        beating.cancel()
+        late = sorted(row.late)
+        print(
+            f"{name:<28}{state:<9}{len(late):>6}{row.answered:>9}{row.early:>7}"
+            f"{late[len(late) // 2]:>8.1f}{late[len(late) * 99 // 100]:>8.1f}{late[-1]:>8.1f}"
+            f"{heart.worst * 1e3:>8.1f}",
+            flush=True,
+        )
+
+
+async def redis(folder: Path, calls_each: int) -> None:
+    """Measure the caches and a shared limit."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedRedis(folder / "redis"))
+        cache = await stack.enter_async_context(create_redis_cache(server.url))
+        tiered = await stack.enter_async_context(create_tiered_cache(server.url))
+        limiter = await stack.enter_async_context(
+            create_limiter(1_000, 10, redis_url=server.url.get_secret_value())
+        )
+
+        async def halt() -> None:
+            server.pause()
+
+        async def go_on() -> None:
+            server.resume()
+
+        async def compute() -> object:
+            return 1
+
+        calls: dict[str, Call] = {
+            "cache.get": lambda: cache.get(key()),
+            "cache.set": lambda: cache.set(key(), "x" * 500),
+            "cache.get_or_compute": lambda: cache.get_or_compute(key(), compute),
+            "tiered cache.get": lambda: tiered.get(key()),
+            "tiered cache.set": lambda: tiered.set(key(), "x" * 500),
+            "shared limiter.acquire": lambda: limiter.acquire(timeout=5),
+        }
+        await measure(calls, halt, go_on, server.kill, calls_each=calls_each)
+
+
+async def postgres(folder: Path, calls_each: int) -> None:
+    """Measure reads, writes and transactions."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
+        await apply_migrations(
+            server.owner_dsn, [CONFORMANCE_MIGRATIONS], runtime_role=server.runtime_role
+        )
+        database = await stack.enter_async_context(create_database(server.runtime_dsn))
+        processes = _processes_of(folder / "postgres")
+
+        async def halt() -> None:
+            for one in processes():
+                one.suspend()
+
+        async def go_on() -> None:
+            for one in processes():
+                one.resume()
+
+        async def kill() -> None:
+            for one in processes():
+                one.kill()
+
+        async def transaction() -> None:
+            async with database.transaction() as work:
+                await work.execute("select 1")
+
+        calls: dict[str, Call] = {
+            "database read": lambda: database.execute_query("select 1"),
+            "database transaction": transaction,
+        }
+        await measure(calls, halt, go_on, kill, calls_each=calls_each)
+
+
+def _processes_of(folder: Path) -> Callable[[], list[psutil.Process]]:
+    (pid_file,) = folder.rglob("postmaster.pid")
+    main = psutil.Process(int(pid_file.read_text("utf-8").split("\n", 1)[0]))
+
+    def processes() -> list[psutil.Process]:
+        return [main, *main.children(recursive=True)]
+
+    return processes
+
+
+async def nats(folder: Path, calls_each: int) -> None:
+    """Measure messages, requests and events."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedNats(folder / "nats"))
+        credentials = NatsCredentials(token=server.token)
+        bus = await stack.enter_async_context(
+            create_message_bus(server.url, credentials=credentials)
+        )
+
+        async def answer(message: BusMessage) -> object:
+            return message.payload
+
+        await bus.subscribe("agent", answer)
+
+        async def halt() -> None:
+            os.kill(server.pid or 0, signal.SIGSTOP)
+
+        async def go_on() -> None:
+            os.kill(server.pid or 0, signal.SIGCONT)
+
+        calls: dict[str, Call] = {
+            "bus.request": lambda: bus.request("agent", 1, sender="bench"),
+            "bus.publish": lambda: bus.publish("agent", 1, sender="bench"),
+            "bus.publish_event": lambda: bus.publish_event("ticket.opened", 1),
+        }
+        await measure(calls, halt, go_on, server.kill, calls_each=calls_each)
+
+
+PARTS: Final = {"redis": redis, "postgres": postgres, "nats": nats}
+
+
+@asynccontextmanager
+async def _folder() -> AsyncIterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="deadlines-") as name:
+        # The account that root's PostgreSQL runs under must get in.
+        await asyncio.to_thread(Path(name).chmod, 0o755)
+        yield Path(name)
+
+
+async def main() -> None:
+    """Print every row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--only", default=",".join(PARTS))
+    options = parser.parse_args()
+    # Complaints about what we halt and kill, the drivers' and ours.
+    logging.disable(logging.CRITICAL)
+    configure_observability(level="ERROR", sink=lambda _: None)
+    print(f"{'call':<28}{'server':<9}{'calls':>6}{'answered':>9}{'early':>7}", end="")
+    print(f"{'p50':>8}{'p99':>8}{'max':>8}{'stall':>8}  (ms after the deadline)")
+    for name in options.only.split(","):
+        async with _folder() as folder:
+            with tenant_scope("acme"):
+                await PARTS[name](folder, options.calls)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
