@@ -176,7 +176,7 @@ async def hostile() -> None:
         "kill": "kill ", "://": "://a:", "password=": "password=", "# a:": "# a: b\n", "{": "{",
         "combining": "e\u0301", "uuid": "41111111-1111-4111-8111-111111111111 ",
     }  # fmt: skip
-    print("\nHostile texts, CPU µs a character at 20,000 and 80,000 characters (ratio ~1 is linear)\n")
+    print("\nHostile texts, CPU µs a character, 20,000 and 80,000 characters (ratio ~1: linear)\n")
     for name, unit in units.items():
         figures = []
         for size in (20_000, 80_000):

@@ -127,7 +127,7 @@ def _is_chinese(number: str) -> bool:
     body, check = number[:17], number[17:]
     if not body.isdecimal() or not _is_date(number[6:10], number[10:12], number[12:14]):
         return False
-    total = sum(int(digit) * (2 ** (17 - place) % 11) for place, digit in enumerate(body))
+    total = sum(int(digit) * ((1 << (17 - place)) % 11) for place, digit in enumerate(body))
     return "10X98765432"[total % 11] == check
 
 
