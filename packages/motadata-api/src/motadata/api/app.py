@@ -25,6 +25,7 @@ from motadata.api._middleware import (
 from motadata.api._problems import Problem, ProblemError, invalid_request
 from motadata.api._query import query_routes
 from motadata.api._responses import problem_response
+from motadata.api._usage import usage_routes
 from motadata.api._version import __version__
 from motadata.api.keys import ApiKeys
 from motadata.api.settings import ApiSettings
@@ -82,6 +83,8 @@ def create_app(
         app.include_router(document_routes(platform))
     if "feedback" in platform.roles:
         app.include_router(feedback_routes(platform))
+    if "usage" in platform.roles:
+        app.include_router(usage_routes(platform))
     # The last one added stands outermost.
     app.add_middleware(Authentication, authenticate=authenticate or by_api_key)
     app.add_middleware(RequestLimits, settings=limits)

@@ -50,6 +50,7 @@ from motadata.core.protocols.message_bus import (
 )
 from motadata.core.protocols.predictor import Predictor
 from motadata.core.protocols.resilience import Breakers, RateLimiter, RetryBudget
+from motadata.core.protocols.usage import UsageGroup, UsageReader, UsageTotal
 
 
 __all__ = [
@@ -94,5 +95,8 @@ __all__ = [
     "Transaction",
     "UploadProgress",
     "UploadReport",
+    "UsageGroup",
+    "UsageReader",
+    "UsageTotal",
     "VectorStore",
 ]
