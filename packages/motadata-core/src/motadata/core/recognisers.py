@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date
 from ipaddress import ip_address
-from operator import mul
 from typing import Final
 
 
@@ -139,7 +138,9 @@ def _is_pesel(number: str) -> bool:
     century = {0: 19, 1: 20, 2: 21, 3: 22, 4: 18}[centuries]
     if not _is_date(f"{century}{number[:2]}", f"{month:02}", number[4:6]):
         return False
-    return sum(map(mul, map(int, number), (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1))) % 10 == 0
+    weights = (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)
+    total = sum(int(digit) * weight for digit, weight in zip(number, weights, strict=True))
+    return total % 10 == 0
 
 
 def _is_nir(number: str) -> bool:
