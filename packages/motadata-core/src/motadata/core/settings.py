@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import ClassVar, Self, Unpack, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -74,8 +75,10 @@ _JSON: TypeAdapter[object] = TypeAdapter(object)
 
 
 def _is_structured(annotation: object) -> bool:
-    """Tell whether a field holds a list, tuple, set or mapping, optional or not."""
+    """Tell whether a field holds a list, tuple, set, mapping or dataclass, optional or not."""
     arguments = getattr(annotation, "__args__", ())
     candidates = (annotation, *arguments)
     containers = (list, tuple, dict, set, frozenset, Mapping)
-    return any((get_origin(item) or item) in containers for item in candidates)
+    return any(
+        (get_origin(item) or item) in containers or is_dataclass(item) for item in candidates
+    )

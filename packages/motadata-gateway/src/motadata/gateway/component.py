@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 from pydantic import Field, SecretStr
 
 from motadata.core.platform import ComponentSpec, Platform
 from motadata.core.settings import Settings
-from motadata.gateway._deduplication import Deduplication
-from motadata.gateway._embedding_batches import EmbeddingBatches
 from motadata.gateway._factory import create_gateway
 from motadata.gateway._gateway import LLMGateway
+from motadata.gateway._governed import governance_of
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
-from motadata.gateway._steps import Governance
 from motadata.gateway._tenant_keys import TenantKeys
 
 
 class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
-    """Which models the gateway calls, and with which keys.
+    """Which models the gateway calls, and with which keys; see also `GovernanceSettings`.
 
     Attributes:
         default_model: What answers when a call names no model, as `provider/model`.
@@ -32,8 +29,6 @@ class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
         base_urls: Addresses by provider, `{"openai": "http://127.0.0.1:8000/v1"}`.
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model.
-        usage_directory: Folder on a local disk where rows of the usage log wait for the database;
-            None means that calls are not written down. Instances may share it.
     """
 
     default_model: str = EXTRACTIVE_MODEL
@@ -43,7 +38,6 @@ class GatewaySettings(Settings, prefix="MOTADATA_GATEWAY_"):
     base_urls: Mapping[str, str] = Field(default_factory=dict)
     timeout: float = Field(default=60.0, gt=0, le=86_400)
     embedding_threads: int = Field(default=1, ge=1, le=16)
-    usage_directory: Path | None = None
 
 
 @asynccontextmanager
@@ -58,6 +52,7 @@ async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
     """
     settings = GatewaySettings.from_environment(platform.environment)
     providers = sorted({*settings.providers, *settings.api_keys, *settings.base_urls})
+    keys = _tenant_keys(platform)
     gateway = create_gateway(
         providers,
         settings.default_model,
@@ -65,27 +60,13 @@ async def open_gateway(platform: Platform) -> AsyncIterator[LLMGateway]:
         default_embedding_model=settings.embedding_model,
         cache=platform.cache if platform.has("cache") else None,
         base_urls=settings.base_urls,
-        tenant_keys=_tenant_keys(platform),
+        tenant_keys=keys,
         timeout=settings.timeout,
         embedding_threads=settings.embedding_threads,
-        governance=_governance(platform, settings),
+        governance=governance_of(platform, keys),
     )
     async with gateway:
         yield gateway
-
-
-def _governance(platform: Platform, settings: GatewaySettings) -> Governance | None:
-    """Return what records and prices calls, where there is a folder to record them with."""
-    if settings.usage_directory is None:
-        return None
-    from motadata.gateway.usage import PriceOverrides, Pricing, UsageLog
-
-    return Governance(
-        usage=UsageLog(platform.database, settings.usage_directory),
-        deduplication=Deduplication(),
-        batches=EmbeddingBatches(),
-        prices=Pricing(overrides=PriceOverrides(platform.database)),
-    )
 
 
 def _tenant_keys(platform: Platform) -> TenantKeys | None:
