@@ -284,3 +284,28 @@ def _depth(value: object) -> int:
     if isinstance(value, dict):
         return 1 + max((_depth(item) for item in value.values()), default=0)
     return 0
+
+
+@pytest.mark.parametrize("size", [0, 31, 32, 255, 256, 65_535, 65_536])
+def test_text_alone_is_read_at_every_size_of_its_header(size: int) -> None:
+    codec = MessagePackCodec()
+    for text in ("x" * size, "ü" * (size // 2)):
+        assert codec.decode(codec.encode(text)) == text
+        assert codec.decode(msgpack.packb(text)) == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xd9",
+        b"\xda\x00",
+        b"\xdb\x00\x00\x00",
+        b"\xd9\x05four",
+        b"\xd9\x03four",
+        b"\xda\x00\x01\xff",
+        b"\xd9\x03\xed\xa0\x80",
+    ],
+)
+def test_text_alone_that_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        MessagePackCodec().decode(data)

@@ -15,9 +15,11 @@ from motadata.core.codec._limits import (
 )
 from motadata.core.codec._packing import (
     EXTENSION_HEADERS,
+    TEXT_HEADERS,
     choose_packing,
     extension,
     pack_tree,
+    read_lone_text,
     read_lone_vector,
     unpack_strictly,
     write_lone_vector,
@@ -93,6 +95,8 @@ class MessagePackCodec(LimitedCodec):
             data = self._checked(data)
         elif data[0] in EXTENSION_HEADERS and (vector := read_lone_vector(data)) is not None:
             return vector
+        elif data[0] in TEXT_HEADERS and (text := read_lone_text(data)) is not None:
+            return text
         try:
             tree = self._unpack(data)
             # Bytes that come out as they went in hold no key twice, and nothing behind the value.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # The headers of extensions that tell a length, and how many bytes tell it.
 EXTENSION_HEADERS: Final = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 
+# The same of texts from 32 bytes on.
+TEXT_HEADERS: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4}
+
 # The sizes between which an extension tells its length in two bytes.
 _SHORT: Final = 0xFF
 _LONG: Final = 0xFFFF
@@ -156,6 +159,17 @@ def read_lone_vector(data: bytes) -> object | None:
     if kind is None or int.from_bytes(data[1 : width + 1], "big") != len(data) - width - 2:
         return None
     return unpack_vector(kind, data[width + 2 :])
+
+
+def read_lone_text(data: bytes) -> str | None:
+    """Return the text that is all of `data`; None when it is anything else."""
+    start = TEXT_HEADERS[data[0]] + 1
+    if int.from_bytes(data[1:start], "big") != len(data) - start:
+        return None
+    try:
+        return data[start:].decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def write_lone_vector(value: Array) -> bytes:

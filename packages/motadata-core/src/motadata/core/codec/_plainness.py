@@ -35,6 +35,8 @@ def is_plain(packed: bytes, value: object, depth: int) -> bool:
         value: What it holds, made of dicts, lists, tuples and scalars.
         depth: Most containers within each other.
     """
+    if type(value) is str:
+        return True
     marks = packed.translate(None, _UNMARKED)
     # As many containers as there are headers, at most, and no more within each other than that.
     if len(marks) > depth and is_deeper(value, depth):
