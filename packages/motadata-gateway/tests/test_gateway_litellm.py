@@ -24,8 +24,8 @@ from motadata.core.errors import (
 from motadata.core.models import Message, Passage, ToolCall, ToolDefinition
 from motadata.core.testing.openai_server import OpenAIServer, Reply
 from motadata.gateway import LLMGateway, create_gateway
-from motadata.gateway._refusals import parse_retry_after
 from motadata.gateway._litellm_module import planted_file
+from motadata.gateway._refusals import parse_retry_after
 
 
 # litellm's own types make pydantic complain when they are first used.
