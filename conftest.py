@@ -1,4 +1,4 @@
-"""Give every package's tests the fixtures of `motadata.core.testing`, and properties their terms."""
+"""Give every package the fixtures of `motadata.core.testing`, and every property its terms."""
 
 from __future__ import annotations
 
