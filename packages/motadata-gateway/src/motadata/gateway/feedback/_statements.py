@@ -101,7 +101,7 @@ where tenant_id = $1 and call_id > $2 order by call_id limit $3
 EXAMPLES: Final = """
 with said as (
   select * from motadata.feedback where tenant_id = $1 and call_id = any($2)
-), correction as (
+), correction as materialized (
   select distinct on (call_id) call_id, body
   from (
     select call_id, (array_agg(body order by updated_at desc, feedback_id))[1] as body,
@@ -120,7 +120,7 @@ select call.call_id, call.asked, call.prompt, call.model, call.feature,
 from judgement
 join motadata.gateway_call as call on call.tenant_id = $1 and call.call_id = judgement.call_id
 left join correction on correction.call_id = judgement.call_id
-where call.asked is not null and call.error = ''
+where call.call_id = any($2) and call.asked is not null and call.error = ''
   and ($4::text is null or call.prompt = $4)
   and (correction.body is not null or (
     judgement.approvals >= $3 and judgement.rejections = 0
