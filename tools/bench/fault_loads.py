@@ -12,7 +12,7 @@ from collections import Counter
 
 import asyncpg
 import nats
-from nats.js.api import ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 from pydantic import SecretStr
 
 from motadata.core.database import PostgresDatabase
@@ -185,19 +185,20 @@ class StreamLoad:
             information = await client.jetstream().stream_info("SDK_EVENTS")
         finally:
             await client.close()
-        return str(information.cluster.leader)
+        return str(information.cluster and information.cluster.leader)
 
     async def _stored(self) -> Counter[str]:
         client = await nats.connect(self._urls, token=self._token.get_secret_value())
         seen: Counter[str] = Counter()
         try:
-            config = ConsumerConfig(ack_policy="none", inactive_threshold=10)
+            config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=10)
             stream = client.jetstream()
             subject = f"sdk.events.{self.event_type}.>"
             puller = await stream.pull_subscribe(subject, stream="SDK_EVENTS", config=config)
             while True:
                 messages = await puller.fetch(500, timeout=1)
-                seen.update(one.headers["Nats-Msg-Id"].rpartition("=")[2] for one in messages)
+                headers = (one.headers or {} for one in messages)
+                seen.update(one["Nats-Msg-Id"].rpartition("=")[2] for one in headers)
         except TimeoutError:
             return seen
         finally:
@@ -219,4 +220,5 @@ async def publish(url: str, event_type: str, name: str, first: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(publish(*sys.argv[1:4], int(sys.argv[4])))
+    _, server, kind, publisher, start = sys.argv
+    asyncio.run(publish(server, kind, publisher, int(start)))

@@ -26,7 +26,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import aiohttp
 import orjson
@@ -112,18 +112,19 @@ async def _contenders(url: str, *, litellm: bool) -> AsyncIterator[list[Contende
 async def _peers(url: str, stack: AsyncExitStack) -> list[Contender]:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     import litellm
+    from litellm.router import Router
     from openai import AsyncOpenAI
 
     litellm.suppress_debug_info = True
     client = await stack.enter_async_context(AsyncOpenAI(api_key="k", base_url=url))
     access = {"model": f"openai/{_MODEL}", "api_key": "k", "api_base": url}
-    router = litellm.Router([{"model_name": "chat", "litellm_params": access}])
+    router = Router([{"model_name": "chat", "litellm_params": access}])
 
-    def said(prompt: str) -> list[dict[str, str]]:
+    def said(prompt: str) -> list[Any]:
         return [{"role": "user", "content": prompt}]
 
     async def official(prompt: str) -> object:
-        return await client.chat.completions.create(model=_MODEL, messages=said(prompt))  # type: ignore[arg-type]
+        return await client.chat.completions.create(model=_MODEL, messages=said(prompt))
 
     return [
         Contender("openai client", official),
@@ -216,8 +217,8 @@ async def _streaming_peers(url: str, stack: AsyncExitStack) -> list[Contender]:
     client = await stack.enter_async_context(AsyncOpenAI(api_key="k", base_url=url))
 
     async def official(prompt: str) -> None:
-        said = [{"role": "user", "content": prompt}]
-        async for _ in await client.chat.completions.create(  # type: ignore[call-overload]
+        said: list[Any] = [{"role": "user", "content": prompt}]
+        async for _ in await client.chat.completions.create(
             model=_MODEL, messages=said, stream=True
         ):
             pass
@@ -256,9 +257,9 @@ async def _hit(gateway: LLMGateway, rounds: int) -> list[float]:
     for _ in range(rounds):
         started = time.process_time()
         for _ in range(calls):
-            answer = await gateway.generate_async("hello", tenant_id="a")
+            await gateway.generate_async("hello", tenant_id="a")
         figures.append((time.process_time() - started) / calls * 1e6)
-        if not answer.cached:
+        if not (await gateway.generate_async("hello", tenant_id="a")).cached:
             print("  NOT ANSWERED BY THE CACHE")
     return figures
 
