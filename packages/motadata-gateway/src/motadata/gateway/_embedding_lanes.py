@@ -118,7 +118,8 @@ class Lane:
             if not item.future.cancelled():
                 item.future.exception()
             batch = item.batch
-            if batch in self._in_flight and all(other.future.done() for other in batch.items):
+            under_way = batch is not None and not batch.task.done()
+            if batch and under_way and all(other.future.done() for other in batch.items):
                 batch.task.cancel()
                 unwanted.add(batch.task)
             else:

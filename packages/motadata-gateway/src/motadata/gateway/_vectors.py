@@ -12,6 +12,8 @@ from motadata.core.errors import ProviderError
 
 
 FLOAT_BYTES: Final = 4
+# What float32 can tell apart at 1: a vector that is that close is of length 1 already.
+_UNIT: Final = 2.0**-23
 
 
 def unit_length(vector: Sequence[float]) -> tuple[float, ...]:
@@ -20,11 +22,13 @@ def unit_length(vector: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ProviderError: It is empty, zero or not finite.
     """
-    length = math.sqrt(math.fsum(value * value for value in vector))
+    length = math.hypot(*vector)
     if not math.isfinite(length) or length == 0:
         message = f"A model returned a vector of {len(vector)} numbers that has no direction."
         raise ProviderError(message, remedy="Use another embedding model.")
-    return tuple(array("f", [value / length for value in vector]))
+    if abs(length - 1) > _UNIT:
+        vector = [value / length for value in vector]
+    return tuple(array("f", vector))
 
 
 def pack(vector: Sequence[float]) -> bytes:
