@@ -14,6 +14,7 @@ pytest.register_assert_rewrite(
     "motadata.core.testing.codec",
     "motadata.core.testing._database_work",
     "motadata.core.testing.database",
+    "motadata.core.testing.feedback",
     "motadata.core.testing.gateway",
     "motadata.core.testing.knowledge_base",
     "motadata.core.testing.message_bus",
