@@ -125,7 +125,8 @@ class NatsTransport:
         last: BaseException | None = None
         while (left := end - loop.time()) > 0:
             try:
-                await self._connection.wait_until_up(left)
+                if not self._connection.is_up:
+                    await self._connection.wait_until_up(left)
                 return await self._store_once(
                     subject, data, headers, min(_ATTEMPT, max(0.001, end - loop.time()))
                 )
@@ -145,7 +146,8 @@ class NatsTransport:
     ) -> Stored:
         reply = await self._requests.request(subject, data, headers, timeout=timeout)
         try:
-            answer = json.loads(reply.data)
+            # As text: of bytes the parser finds the encoding out first, which takes as long again.
+            answer = json.loads(reply.data.decode())
             problem = answer.get("error")
             if problem is None:
                 return Stored(int(answer["seq"]), bool(answer.get("duplicate", False)))
