@@ -49,7 +49,7 @@ test-integration: $(HATCH) ## What shows only when the components run together, 
 	$(HATCH) run integration
 
 test-browser: $(HATCH) ## The page in a real Chromium; installs it with apt-get when it is absent
-	tools/install_browser.sh
+	tools/install_program.sh chromium
 	$(HATCH) run browser:test
 
 test-wheels: dist ## Each wheel alone in a cold environment: contents, import, entry points
