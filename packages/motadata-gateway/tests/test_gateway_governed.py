@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from motadata.core.errors import ConfigurationError, RateLimitError
+from motadata.core.errors import ConfigurationError, GuardrailError, RateLimitError
+from motadata.core.models import Message, Passage
 from motadata.core.platform import Platform
 from motadata.gateway.component import open_gateway
 
@@ -26,6 +27,21 @@ async def test_limits_and_routes_come_from_the_environment() -> None:
     assert answer.fallback_from is None
 
 
+async def test_guardrails_come_from_the_environment() -> None:
+    guarded = {"personal_data": "mask", "secrets": "refuse", "packs": ["security", "itil"]}
+    environment = {"MOTADATA_GATEWAY_GUARDRAILS": json.dumps(guarded)}
+    passage = Passage(1, "Reset tokens are handled by anna@acme.example at the service desk.")
+    question = Message("user", "Who handles reset tokens?", passages=(passage,))
+
+    async with open_gateway(Platform([], environment)) as gateway:
+        answer = await gateway.generate_async([question], tenant_id="acme")
+        with pytest.raises(GuardrailError, match="secret"):
+            await gateway.generate_async("Use AKIAIOSFODNN7EXAMPLE", tenant_id="acme")
+
+    assert "[email]" in answer.text
+    assert "anna@" not in answer.text
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -33,6 +49,9 @@ async def test_limits_and_routes_come_from_the_environment() -> None:
         ("ROUTES", '{"chat": {"targets": []}}'),
         ("BUDGETS", '[{"name": "month"}]'),
         ("KEY_LIMITS", '{"openai": {"rate": 5}}'),
+        ("GUARDRAILS", '{"secrets": "explode"}'),
+        ("GUARDRAILS", '{"packs": ["no-such-pack"]}'),
+        ("GUARDRAILS", '{"personal_date": "mask"}'),
     ],
 )
 async def test_setting_that_does_not_fit_is_refused(name: str, value: str) -> None:

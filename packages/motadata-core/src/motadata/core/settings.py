@@ -75,10 +75,13 @@ _JSON: TypeAdapter[object] = TypeAdapter(object)
 
 
 def _is_structured(annotation: object) -> bool:
-    """Tell whether a field holds a list, tuple, set, mapping or dataclass, optional or not."""
+    """Tell whether a field holds a collection, a dataclass or a model, optional or not."""
     arguments = getattr(annotation, "__args__", ())
     candidates = (annotation, *arguments)
     containers = (list, tuple, dict, set, frozenset, Mapping)
     return any(
-        (get_origin(item) or item) in containers or is_dataclass(item) for item in candidates
+        (get_origin(item) or item) in containers
+        or is_dataclass(item)
+        or (isinstance(item, type) and issubclass(item, BaseModel))
+        for item in candidates
     )
