@@ -11,8 +11,10 @@ from traceback import walk_tb
 
 import pytest
 
+from motadata.core.cache import create_memory_cache
 from motadata.core.errors import GatewayError, GuardrailError, ProviderError, ValidationError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
+from motadata.core.protocols import CachePolicy
 from motadata.gateway import (
     Call,
     CallNotes,
@@ -415,3 +417,41 @@ async def test_verdicts_on_a_refused_answer_are_everybodys(provider: Held) -> No
 
     assert [[verdict.rule for verdict in each.verdicts] for each in notes] == [["words"]] * 3
     assert [each.spent for each in notes] == [PRICE, None, None]
+
+
+async def test_equal_calls_that_come_while_the_answer_is_put_into_the_cache_are_no_new_call(
+    provider: Held,
+) -> None:
+    async with create_gateway([provider], "held/m", cache=create_memory_cache()) as gateway:
+        calls = []
+        for number in range(300):
+            calls.append(asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")))
+            if number == 100:
+                provider.release.set()
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*calls)
+
+    assert provider.calls == 1
+    assert any(answer.cached for answer in answers)
+    assert any(answer.shared for answer in answers)
+
+
+@pytest.mark.parametrize("policy", ["refresh", "bypass"])
+async def test_answer_that_has_just_come_is_not_given_to_who_wants_a_new_one(
+    provider: Held, policy: CachePolicy
+) -> None:
+    provider.release.set()
+    async with create_gateway([provider], "held/m", cache=create_memory_cache()) as gateway:
+        await gateway.generate_async("Hi", tenant_id="acme")
+        again = await gateway.generate_async("Hi", cache=policy, tenant_id="acme")
+
+    assert (again.text, again.shared) == ("answer 2", False)
+
+
+async def test_without_a_cache_an_answer_is_only_shared_while_it_is_under_way(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    provider.release.set()
+    await gateway.generate_async("Hi", tenant_id="acme")
+
+    assert (await gateway.generate_async("Hi", tenant_id="acme")).text == "answer 2"

@@ -249,8 +249,8 @@ async def test_storm_of_calls_that_are_given_up_mixes_up_nothing_and_adds_up(
     before = asyncio.all_tasks()
     async with gateway:
         wrong = await storm(gateway, chance, calls)
-        assert not deduplication._chats
-        assert not deduplication._embeddings
+        assert not deduplication._chats.under_way
+        assert not deduplication._embeddings.under_way
         assert not batches._lanes
         assert provider.busy == 0
         assert asyncio.all_tasks() == before

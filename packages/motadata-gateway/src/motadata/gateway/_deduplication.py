@@ -8,22 +8,29 @@ while it lasts: whoever joins late first gets what was said so far.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Self
 
 from motadata.core.errors import SDKError
 from motadata.core.models import Completion, Embeddings
 from motadata.gateway._call import Call, CallNotes, Proceed, Request
 from motadata.gateway._digest import completion_key, texts_key
 from motadata.gateway._flights import Answer, Flight, Reader
+from motadata.gateway._landings import Key, Landings
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway._usages import NOTHING_PAID
 
 
-_Key = tuple[str, str, str]
-
 _MOST_FLIGHTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Flights(Generic[Answer]):
+    """Calls of one kind: those under way, and those that have just ended."""
+
+    under_way: dict[Key, Flight[Answer]]
+    ended: Landings[Answer]
 
 
 class Deduplication:
@@ -38,8 +45,8 @@ class Deduplication:
     """
 
     def __init__(self) -> None:
-        self._chats: dict[_Key, Flight[Completion]] = {}
-        self._embeddings: dict[_Key, Flight[Embeddings]] = {}
+        self._chats: _Flights[Completion] = _Flights({}, Landings())
+        self._embeddings: _Flights[Embeddings] = _Flights({}, Landings())
 
     async def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
@@ -83,19 +90,23 @@ class Deduplication:
         traceback: TracebackType | None,
     ) -> None:
         """Cancel what is still under way."""
-        chats = [flight.aclose() for flight in self._chats.values()]
-        embeddings = [flight.aclose() for flight in self._embeddings.values()]
+        chats = [flight.aclose() for flight in self._chats.under_way.values()]
+        embeddings = [flight.aclose() for flight in self._embeddings.under_way.values()]
         await asyncio.gather(*chats, *embeddings)
+        self._chats.ended.clear()
+        self._embeddings.ended.clear()
 
 
 async def _joined(
-    flights: dict[_Key, Flight[Answer]],
-    key: _Key,
+    flights: _Flights[Answer],
+    key: Key,
     call: Call[Request],
     proceed: Proceed[Request, Answer],
 ) -> Answer:
     for tries in range(1, _MOST_FLIGHTS + 1):
-        flight = flights.get(key)
+        flight = flights.under_way.get(key)
+        if flight is None and call.cache is not None and call.cache_policy == "use" and tries == 1:
+            flight = flights.ended.get(key)
         leads = flight is None
         if flight is None:
             flight = _begun(flights, key, call, proceed)
@@ -110,20 +121,22 @@ async def _joined(
 
 
 def _begun(
-    flights: dict[_Key, Flight[Answer]],
-    key: _Key,
+    flights: _Flights[Answer],
+    key: Key,
     call: Call[Request],
     proceed: Proceed[Request, Answer],
 ) -> Flight[Answer]:
     def ended() -> None:
-        if flights.get(key) is flight:
-            del flights[key]
+        if flights.under_way.get(key) is flight:
+            del flights.under_way[key]
+            if call.cache is not None:
+                flights.ended.keep(key, flight)
 
     # Notes of its own: the call may outlive the one who began it, and charge another.
     notes = CallNotes(call_id=call.notes.call_id, kept=call.notes.kept)
     flight: Flight[Answer] = Flight(notes, ended)
     emit = None if call.emit is None else flight.take
     inner = replace(call, emit=emit, notes=notes)
-    flights[key] = flight
+    flights.under_way[key] = flight
     flight.depart(lambda: proceed(inner))
     return flight

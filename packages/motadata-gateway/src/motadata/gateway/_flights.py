@@ -71,7 +71,6 @@ class Flight(Generic[Answer]):
     """
 
     __slots__ = (
-        "_answer",
         "_changed",
         "_ended",
         "_landed",
@@ -82,6 +81,7 @@ class Flight(Generic[Answer]):
         "_settled",
         "_task",
         "_trace",
+        "answer",
         "error",
         "notes",
     )
@@ -92,7 +92,7 @@ class Flight(Generic[Answer]):
         self._trace: TracebackType | None = None
         self._ended = ended
         self._task: asyncio.Task[None] | None = None
-        self._answer: Answer | None = None
+        self.answer: Answer | None = None
         self._landed = False
         self._readers: dict[Reader, None] = {}
         self._payer: Reader | None = None
@@ -144,7 +144,7 @@ class Flight(Generic[Answer]):
 
     async def _fly(self, work: Callable[[], Awaitable[Answer]]) -> None:
         try:
-            self._answer = await work()
+            self.answer = await work()
         except Exception as error:  # noqa: BLE001 - raised again by each one who waits
             self.error, self._trace = error, error.__traceback__
         finally:
@@ -164,10 +164,10 @@ class Flight(Generic[Answer]):
         if self.error is not None:
             # The same error for all: it must not collect the frames of each.
             raise self.error.with_traceback(self._trace)
-        if self._answer is None:
+        if self.answer is None:
             message = "The gateway was closed while the call was under way."
             raise GatewayError(message, remedy="Close it after its last call.")
-        return self._answer
+        return self.answer
 
     async def _read(self, reader: Reader, emit: Emit) -> None:
         """Pass on what there is and what comes, until the call has ended."""
@@ -231,5 +231,5 @@ class Flight(Generic[Answer]):
             notes.attempts += theirs.attempts
             notes.lost += theirs.lost
             notes.spent = total((notes.spent, theirs.spent))
-        elif self._answer is not None:
-            notes.shared, notes.saved_usd = True, self._answer.usage.cost_usd
+        elif self.answer is not None:
+            notes.shared, notes.saved_usd = True, self.answer.usage.cost_usd

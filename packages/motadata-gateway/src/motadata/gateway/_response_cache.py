@@ -23,7 +23,7 @@ from motadata.gateway._vectors import FLOAT_BYTES, pack, unpack
 
 COMPLETIONS: Final = "gateway-completions"
 VECTORS: Final = "gateway-vectors"
-_KEEPABLE: Final = frozenset({"stop", "tool_calls"})
+KEEPABLE: Final = frozenset({"stop", "tool_calls"})
 
 _log = get_logger("gateway")
 
@@ -46,7 +46,7 @@ async def cached_completion(
     # What was shared is kept by the one who paid; what came from a cache is kept there; what
     # another model said is no answer of the one that the key names.
     elsewhere = answer.shared or answer.cached or answer.fallback_from is not None
-    if answer.finish_reason in _KEEPABLE and not elsewhere:
+    if answer.finish_reason in KEEPABLE and not elsewhere:
         await _set(call.cache, {key: answer}, COMPLETIONS)
     return answer
 
