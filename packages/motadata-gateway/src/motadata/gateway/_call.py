@@ -93,9 +93,12 @@ Price = Callable[[CallNotes, Usage], Usage]
 """Adds what the model of the notes charges to a usage, and notes the version of the prices."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Call(Generic[Request]):
     """A request with everything that the steps need to know about it.
+
+    Nobody changes one that was passed to him or by him: who wants another passes on a copy. It is
+    not frozen, since each call makes several, and a frozen one costs five times as much to make.
 
     Attributes:
         request: What the provider is asked.
@@ -123,6 +126,23 @@ class Call(Generic[Request]):
     price: Price | None = None
     notes: CallNotes = field(default_factory=CallNotes)
     routes: Routes = field(default_factory=lambda: Routes(()))
+
+    def copied(self) -> Call[Request]:
+        """Return a copy to be changed before it is passed on; a third of the cost of `replace`."""
+        return Call(
+            self.request,
+            self.provider,
+            self.timeout,
+            self.tenant_id,
+            self.cache,
+            self.cache_policy,
+            self.emit,
+            self.attribution,
+            self.policy,
+            self.price,
+            self.notes,
+            self.routes,
+        )
 
 
 Proceed = Callable[[Call[Request]], Awaitable[Result]]

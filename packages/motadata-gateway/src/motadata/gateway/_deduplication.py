@@ -136,7 +136,8 @@ def _begun(
     notes = CallNotes(call_id=call.notes.call_id, kept=call.notes.kept)
     flight: Flight[Answer] = Flight(notes, ended)
     emit = None if call.emit is None else flight.take
-    inner = replace(call, emit=emit, notes=notes)
+    inner = call.copied()
+    inner.emit, inner.notes = emit, notes
     flights.under_way[key] = flight
     flight.depart(lambda: proceed(inner))
     return flight

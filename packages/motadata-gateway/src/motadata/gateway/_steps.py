@@ -38,8 +38,10 @@ _log = get_logger("gateway")
 async def for_tenant(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
     """Resolve the tenant, and make it the tenant of everything inside."""
     tenant = resolve_tenant(call.tenant_id)
+    passed = call.copied()
+    passed.tenant_id = tenant
     with tenant_scope(tenant):
-        return await proceed(replace(call, tenant_id=tenant))
+        return await proceed(passed)
 
 
 async def validated_chat(

@@ -23,17 +23,18 @@ class GuardedAnswer:
     def __init__(self, call: Call[ChatRequest], policy: GuardrailPolicy) -> None:
         self._call = call
         self._policy = policy
-        self._about = GuardedText(
-            text="",
-            stage="output",
-            tenant_id=str(call.tenant_id),
-            role="answer",
-            feature=call.attribution.feature,
-        )
-        self._window = WindowedAnswer(policy.window_chain, self._about, call.notes)
+        self._streaming: WindowedAnswer | None = None
         self._said: list[str] = []
         self._last: CompletionChunk | None = None
         self._calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def _window(self) -> WindowedAnswer:
+        """The window; made when the answer streams, which most do not."""
+        if self._streaming is None:
+            chain = self._policy.window_chain
+            self._streaming = WindowedAnswer(chain, self._about(""), self._call.notes)
+        return self._streaming
 
     async def emit(self, chunk: CompletionChunk) -> None:
         """Take a part of the answer, and say what may be said.
@@ -79,7 +80,7 @@ class GuardedAnswer:
         """
         text = answer.text
         if text or not answer.tool_calls:
-            about = replace(self._about, text=text)
+            about = self._about(text)
             text = await self._policy.output_chain.apply(about, self._call.notes, _marked)
         calls = await self._guarded_calls(answer.tool_calls)
         if text is answer.text and calls == answer.tool_calls:
@@ -87,11 +88,11 @@ class GuardedAnswer:
         return replace(answer, text=text, tool_calls=calls)
 
     async def _whole_text(self, text: str) -> str:
-        about = replace(self._about, text=text)
+        about = self._about(text)
         return await self._policy.whole_chain.apply(about, self._call.notes, _marked)
 
     async def _flag_late(self, text: str) -> None:
-        about = replace(self._about, text=text)
+        about = self._about(text)
         for finding in await self._policy.late_chain.find(about):
             # It was said already, so that a mark of it is all that is left to do.
             settle(replace(finding, action="flag"), about, self._call.notes)
@@ -100,17 +101,26 @@ class GuardedAnswer:
         """Return tools' arguments as they may go on; rules of a whole answer are not asked."""
         if not calls:
             return calls
-        chain, about = self._policy.window_chain, replace(self._about, role="arguments")
+        chain, notes = self._policy.window_chain, self._call.notes
         return tuple(
             [
                 replace(
                     tool,
                     arguments=await chain.apply(
-                        replace(about, text=tool.arguments), self._call.notes, _marked
+                        self._about(tool.arguments, role="arguments"), notes, _marked
                     ),
                 )
                 for tool in calls
             ]
+        )
+
+    def _about(self, text: str, *, role: str = "answer") -> GuardedText:
+        return GuardedText(
+            text=text,
+            stage="output",
+            tenant_id=str(self._call.tenant_id),
+            role=role,
+            feature=self._call.attribution.feature,
         )
 
     async def _say(self, chunk: CompletionChunk) -> None:

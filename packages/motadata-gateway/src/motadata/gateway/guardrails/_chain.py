@@ -10,7 +10,7 @@ from motadata.core.errors import ConfigurationError, GuardrailError
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Finding, GuardedText, Guardrail
 from motadata.gateway._call import CallNotes, Verdict
-from motadata.gateway.guardrails._rule import TextRule
+from motadata.gateway.guardrails._rule import TextRule, is_short
 
 
 Replace = Callable[[Finding, str], str]
@@ -40,7 +40,9 @@ class Chain:
             raise ConfigurationError(message, remedy="Give each a name of its own.")
         self._guardrails = tuple(guardrails)
         self._timeout = timeout
-        self._waits = not all(isinstance(guardrail, TextRule) for guardrail in guardrails)
+        rules = [guardrail for guardrail in guardrails if isinstance(guardrail, TextRule)]
+        self._waits = len(rules) < len(guardrails)
+        self._rules = tuple(rules)
 
     def __bool__(self) -> bool:
         """Tell whether there is any."""
@@ -60,9 +62,12 @@ class Chain:
         found: list[Finding] = []
         if self._waits:
             await self._ask_waiting(text, found)
+        elif is_short(text):
+            for rule in self._rules:
+                found += rule.findings(text)
         else:
-            for guardrail in self._guardrails:
-                found += await guardrail.check(text)
+            for rule in self._rules:
+                found += await rule.check(text)
         return _apart(found) if len(found) > 1 else found
 
     async def apply(self, text: GuardedText, notes: CallNotes, replaced: Replace) -> str:

@@ -85,6 +85,11 @@ class _Policies:
         self._timeout = timeout
         self._by_version: OrderedDict[tuple[str, str], GuardrailPolicy] = OrderedDict()
 
+    @property
+    def common(self) -> GuardrailPolicy | None:
+        """The policy that all tenants have; None when each has its own."""
+        return self.everybodys if self._policy_for is None else None
+
     async def of(self, tenant: str) -> GuardrailPolicy:
         """Return the policy of a tenant.
 
@@ -137,22 +142,19 @@ class GuardedInputs:
         Raises:
             GuardrailError: A rule refuses it.
         """
-        tenant = str(call.tenant_id)
-        policy = await self._policies.of(tenant)
-        call = replace(call, policy=policy.version)
+        policy = self._policies.common or await self._policies.of(str(call.tenant_id))
+        passed = call.copied()
+        passed.policy = policy.version
         if not policy.input_chain:
-            return await proceed(call)
+            return await proceed(passed)
         request = call.request
         vault = TokenVault(lambda: texts_of(request))
-        guarded = await guarded_request(call, policy.input_chain, vault.replaced)
-        # An equal object keeps the digest that may have been made of it.
-        if guarded is not request:
-            call = replace(call, request=guarded)
+        # The same object when nothing is changed, which keeps the digest made of it.
+        passed.request = await guarded_request(call, policy.input_chain, vault.replaced)
         if not vault:
-            return await proceed(call)
-        emit = None if call.emit is None else _restoring(call.emit, vault)
-        answer = await proceed(replace(call, emit=emit))
-        return _restored(answer, vault)
+            return await proceed(passed)
+        passed.emit = None if call.emit is None else _restoring(call.emit, vault)
+        return _restored(await proceed(passed), vault)
 
     async def embedding(
         self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
@@ -189,13 +191,17 @@ class GuardedOutputs:
         Raises:
             GuardrailError: A rule refuses it; of a streamed one, none of what it refuses was said.
         """
-        policy = await self._policies.again(str(call.tenant_id), call.policy)
+        policy = self._policies.common
+        if policy is None:
+            policy = await self._policies.again(str(call.tenant_id), call.policy)
         if not policy.output_chain:
             return await proceed(call)
         guarded = GuardedAnswer(call, policy)
         if call.emit is None:
             return await guarded.whole(await proceed(call))
-        return await guarded.ended(await proceed(replace(call, emit=guarded.emit)))
+        passed = call.copied()
+        passed.emit = guarded.emit
+        return await guarded.ended(await proceed(passed))
 
     async def embedding(
         self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from operator import is_
 from typing import Final
 
 from motadata.core.models import Message, Passage, ToolCall
@@ -27,8 +28,9 @@ async def guarded_request(call: Call[ChatRequest], chain: Chain, replaced: Repla
         GuardrailError: A rule refuses it.
     """
     judge = _judge(call, chain, replaced)
-    messages = tuple([await _message(message, judge) for message in call.request.messages])
-    if all(new is old for new, old in zip(messages, call.request.messages, strict=True)):
+    asked = call.request.messages
+    messages = tuple([await _message(message, judge) for message in asked])
+    if all(map(is_, messages, asked)):
         return call.request
     return replace(call.request, messages=messages)
 
@@ -56,12 +58,7 @@ def texts_of(request: ChatRequest) -> str:
 def _judge(
     call: Call[ChatRequest] | Call[EmbeddingRequest], chain: Chain, replaced: Replace
 ) -> _Judge:
-    about = GuardedText(
-        text="",
-        stage="input",
-        tenant_id=str(call.tenant_id),
-        feature=call.attribution.feature,
-    )
+    tenant, feature, notes = str(call.tenant_id), call.attribution.feature, call.notes
     read = 0
 
     async def judged(text: str, role: str) -> str:
@@ -72,13 +69,16 @@ def _judge(
         if read > _BREATH:
             read = 0
             await asyncio.sleep(0)
-        return await chain.apply(replace(about, text=text, role=role), call.notes, replaced)
+        about = GuardedText(text=text, stage="input", tenant_id=tenant, role=role, feature=feature)
+        return await chain.apply(about, notes, replaced)
 
     return judged
 
 
 async def _message(message: Message, judge: _Judge) -> Message:
     content = await judge(message.content, message.role)
+    if not message.passages and not message.tool_calls:
+        return message if content == message.content else replace(message, content=content)
     passages = tuple([await _passage(passage, judge) for passage in message.passages])
     calls = tuple([await _tool_call(tool, judge) for tool in message.tool_calls])
     if (content, passages, calls) == (message.content, message.passages, message.tool_calls):

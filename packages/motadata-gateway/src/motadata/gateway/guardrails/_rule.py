@@ -45,15 +45,24 @@ class TextRule(ABC):
 
     async def check(self, text: GuardedText) -> Sequence[Finding]:
         """Return what was found; a long text is read in a thread."""
+        if is_short(text):
+            return self.findings(text)
+        return await asyncio.to_thread(self.findings, text)
+
+    def findings(self, text: GuardedText) -> Sequence[Finding]:
+        """Return what was found, if the text is one of those that it reads."""
         if self._roles is not None and text.role not in self._roles:
             return ()
-        if len(text.text) > _LONG:
-            return await asyncio.to_thread(self.find, text)
         return self.find(text)
 
     @abstractmethod
     def find(self, text: GuardedText) -> Sequence[Finding]:
         """Return what was found, in time linear in the text's length."""
+
+
+def is_short(text: GuardedText) -> bool:
+    """Tell whether a text may be read on the event loop."""
+    return len(text.text) <= _LONG
 
 
 def check_action(action: str, *, what: str) -> None:

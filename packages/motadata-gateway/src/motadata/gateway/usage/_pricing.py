@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
@@ -112,13 +112,17 @@ class Pricing:
         """Keep the prices: an answer may still be under way."""
 
     async def _with_prices(self, call: Call[Request]) -> Call[Request]:
+        priced = call.copied()
         if self._overrides is None:
-            return replace(call, price=self._listed)
+            priced.price = self._listed
+            return priced
         tenant = str(call.tenant_id)
         own = self._own.get(tenant)
         if own is None or self._clock.now() >= own.until:
-            return replace(call, price=await self._read(self._overrides, tenant))
-        return replace(call, price=own.price)
+            priced.price = await self._read(self._overrides, tenant)
+        else:
+            priced.price = own.price
+        return priced
 
     async def _read(self, overrides: PriceOverrides, tenant: str) -> Price:
         reading = self._reading.setdefault(tenant, _Reading())
