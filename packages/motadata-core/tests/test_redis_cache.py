@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from motadata.core._redis_connection import connect
 from motadata.core.cache import RedisCache, create_redis_cache, create_tiered_cache
 from motadata.core.cache._key import ChangedKey, digest, read_changed_key, redis_names, tag_key
 from motadata.core.embedded import EmbeddedRedis, EmbeddedRedisCluster
@@ -73,6 +77,33 @@ async def test_cluster_of_three_and_three_keeps_tenants_apart_and_forgets_what_i
             assert values == {"doc:1": tenant, "doc:2": tenant, "tagged": tenant}
 
 
+async def test_clusters_client_is_not_left_open_when_its_opening_is_given_up(
+    embedded_redis_cluster: EmbeddedRedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, close = asyncio.Event(), Redis.aclose
+
+    async def slowly(client: Redis) -> None:
+        closing.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await close(client)
+
+    monkeypatch.setattr(Redis, "aclose", slowly)
+    url = embedded_redis_cluster.url.get_secret_value().partition(",")[0]
+    gc.collect()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        opening = asyncio.create_task(connect(url, timeout=10, max_connections=2))
+        await asyncio.wait_for(closing.wait(), 30)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        gc.collect()
+
+    assert [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)] == []
+
+
 @pytest.mark.soak
 class TestRedisCacheOnAClusterKeepsTheContract(CacheConformance):
     @pytest.fixture
@@ -99,12 +130,14 @@ async def test_keys_that_read_alike_when_joined_are_different_keys(cache: RedisC
 async def test_every_key_on_the_server_is_of_one_tenant_and_one_slot(
     cache: RedisCache, raw: Redis
 ) -> None:
-    await cache.set("*", 1, tags=["doc"], tenant_id="acme")
+    tenant = f"acme-{uuid4().hex}"  # the server is shared with tests of other things
+    await cache.set("*", 1, tags=["doc"], tenant_id=tenant)
 
-    names = [name.decode() for name in await raw.keys("*{acme}*")]
+    names = [name.decode() for name in await raw.keys(f"*{tenant}*")]
 
+    kinds = re.compile(rf"cache(-index|-lock|-ledger|-total)?:\{{{tenant}\}}")
     assert len(names) >= 5
-    assert all(re.match(r"cache(-index|-lock|-ledger|-total)?:\{acme\}", name) for name in names)
+    assert all(kinds.match(name) for name in names)
 
 
 async def test_pattern_finds_every_key_that_was_there_among_many(cache: RedisCache) -> None:

@@ -79,17 +79,16 @@ async def connect(address: str, *, timeout: float, max_connections: int) -> Redi
         OSError: It cannot be reached.
     """
     single = open_single(address, timeout=timeout, max_connections=max_connections)
-    found: Redis | RedisCluster | None = None
     try:
         info = await single.info("cluster")
-        if info.get("cluster_enabled"):
-            found = await _open_cluster(address, timeout=timeout, max_connections=max_connections)
-        else:
-            found = single
-    finally:
-        if found is not single:
-            await single.aclose()
-    return found
+    except BaseException:
+        await single.aclose()
+        raise
+    if not info.get("cluster_enabled"):
+        return single
+    # Before the cluster is opened: cancelled while closing, nobody would hold the cluster's client.
+    await single.aclose()
+    return await _open_cluster(address, timeout=timeout, max_connections=max_connections)
 
 
 async def _open_cluster(address: str, *, timeout: float, max_connections: int) -> RedisCluster:
