@@ -47,8 +47,15 @@ def digit_groups(text: str) -> Groups:
     return _outside(groups, uuids) if uuids else groups
 
 
+def _count(digits: Groups) -> int:
+    """Return how many digits there are in all."""
+    return sum([end - start for start, end in digits])
+
+
 def find_cards(about: GuardedText, digits: Groups) -> Iterator[Span]:
     """Yield payment cards: 13 to 19 digits with their network's length and check digit."""
+    if _count(digits) < _SHORTEST:
+        return
     for groups in _numbers(about.text, digits, " -"):
         yield from _within(about.text, groups, _is_card, lengths=_CARDS, most=max(_CARDS))
 
@@ -56,7 +63,8 @@ def find_cards(about: GuardedText, digits: Groups) -> Iterator[Span]:
 def find_national_ids(about: GuardedText, digits: Groups) -> Iterator[Span]:
     """Yield identity numbers of the countries that `national_id` knows."""
     text = about.text
-    for groups in _numbers(text, digits, " .-"):
+    long = _count(digits) >= _SHORTEST
+    for groups in _numbers(text, digits, " .-") if long else ():
         yield from _within(
             text, groups, _is_national_id, lengths=_IDENTITIES, most=_MOST_GROUPS_OF_IDENTITY
         )

@@ -209,8 +209,9 @@ def _usage(
 
 
 def _within(payload: Payload, name: str) -> Payload | None:
+    # Most names are not there, and asking whether None is a mapping costs more than all else.
     value = payload.get(name)
-    return value if isinstance(value, Mapping) else None
+    return value if value is not None and isinstance(value, dict | Mapping) else None
 
 
 def _details(used: Payload, *names: str) -> Payload:
@@ -228,6 +229,8 @@ def _says(payload: Payload, *names: str) -> bool:
 def _first(used: Payload, *names: str) -> int:
     for name in names:
         value = used.get(name)
+        if value is None:
+            continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST:
