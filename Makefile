@@ -36,9 +36,9 @@ demo: $(HATCH) ## Ingest the sample knowledge base, ask three questions, open th
 
 test: lint types imports test-iso test-together test-integration test-wheels ## All checks and all tests
 
+# Core alone with its extras is left to `make soak`: `light` runs it alone, `test-together` with them.
 test-iso: $(HATCH) ## Each package's tests with nothing but core and that package installed
 	$(HATCH) run light:test
-	$(HATCH) run core:test
 	$(HATCH) run gateway:test
 	$(HATCH) run iso:test
 
@@ -78,6 +78,7 @@ bench: $(HATCH) ## Ingestion and query figures, beside the bare database
 
 soak: $(HATCH) ## The long randomised runs: isolation, cancellation, restarts
 	$(HATCH) run soak
+	$(HATCH) run core:test
 
 dist: $(HATCH) ## Build the sdist and the wheel of every package into dist/
 	rm -rf dist
