@@ -137,7 +137,7 @@ class FeedbackLogConformance:
         self, feedback_log: FeedbackLog, written_call: WrittenCall, tenant: str
     ) -> None:
         call_id = await written_call("p@1", "m/a", tenant)
-        other = f"{tenant}-2"
+        other = f"kit-{uuid4().hex}"
 
         await feedback_log.record(call_id, _GOOD, tenant_id=other)
 
