@@ -70,6 +70,7 @@ class CallNotes:
         verdicts: What guardrails found.
         kept: Vectors by text that came before another text of the call failed.
         digested: The request that was digested last, and its digest.
+        estimated: Who estimated last what a request will use, the request, and the estimate.
     """
 
     call_id: str = ""
@@ -87,6 +88,7 @@ class CallNotes:
     verdicts: list[Verdict] = field(default_factory=list)
     kept: dict[str, tuple[float, ...]] = field(default_factory=dict)
     digested: tuple[object, str] | None = None
+    estimated: tuple[object, object, Usage] | None = None
 
 
 Price = Callable[[CallNotes, Usage], Usage]

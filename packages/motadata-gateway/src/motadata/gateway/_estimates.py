@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.prompts import EstimatedTokens, count_message
+from motadata.gateway._call import Call
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 
 
@@ -30,6 +32,15 @@ class Estimator:
             tokens += counter.count(shown, model=model)
         return Usage(tokens, request.max_tokens or self.answer_tokens)
 
+    def of(self, call: Call[ChatRequest]) -> Usage:
+        """Return what a conversation uses; parts that ask for the same call share the work."""
+        known = call.notes.estimated
+        if known is not None and known[0] is self and known[1] is call.request:
+            return known[2]
+        usage = self.chat(call.request)
+        call.notes.estimated = (self, call.request, usage)
+        return usage
+
     def embedding(self, request: EmbeddingRequest) -> Usage:
         """Return what texts to embed use."""
         counter, model = self.counter, request.model
@@ -44,3 +55,7 @@ class Estimator:
             return Usage(expected.input_tokens, 0, usage.cost_usd)
         seen = self.counter.count(answer.text, model=answer.model)
         return Usage(expected.input_tokens, seen, usage.cost_usd)
+
+
+USUAL: Final = Estimator()
+"""What parts use to which none is given. It is one for all, so that they can share estimates."""

@@ -17,7 +17,7 @@ from motadata.core.models import Completion, Embeddings
 from motadata.core.tenancy import TenantId, resolve_tenant
 from motadata.gateway._call import Call, Proceed, Request
 from motadata.gateway._charges import may_be_charged
-from motadata.gateway._estimates import Estimator
+from motadata.gateway._estimates import USUAL, Estimator
 from motadata.gateway._rates import Meter, Rate, Sharing
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 
@@ -44,7 +44,7 @@ class _Turns:
         if not longest_wait > 0:
             message = f"longest_wait={longest_wait!r} is no number of seconds."
             raise ConfigurationError(message, remedy="Give a positive number.")
-        self._estimator = estimator or Estimator()
+        self._estimator = estimator or USUAL
         self._longest_wait = longest_wait
         self._made: list[Meter] = []
 
@@ -60,7 +60,7 @@ class _Turns:
         meters = await self._meters(call.provider.name, call.request.model, tenant)
         if not meters:
             return await proceed(call)
-        expected = self._estimator.chat(call.request)
+        expected = self._estimator.of(call)
         tokens = expected.input_tokens + expected.output_tokens
         call = await self._turn(call, meters, tokens, tenant)
         before = call.notes.attempts

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from motadata.core.codec import MessagePackCodec
 from motadata.core.errors import CodecError, ConfigurationError, DatabaseError, SDKError
 from motadata.core.identifiers import new_id
 from motadata.core.models import Completion, Embeddings
 from motadata.core.observability import get_logger
-from motadata.core.protocols import Database
+from motadata.core.protocols import Codec, Database
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
@@ -31,7 +30,6 @@ _SPECIFIC: Final = re.compile(r"\S*[\d@_/\\#]\S*|\b[A-Z]{2,}\b|\"[^\"]*\"|'[^']*
 _NEGATION: Final = re.compile(
     r"\b(?:no|not|never|without|except|cannot|un\w+|dis\w+|\w+n't)\b", re.IGNORECASE
 )
-_CODEC: Final = MessagePackCodec()
 
 _FIND: Final = """
 select answer, 1 - (embedding <=> $3) as similarity
@@ -121,6 +119,11 @@ class SemanticCache:
         self._database = database
         self._embedder = embedder
         self._policy = policy or SemanticPolicy()
+        # Here, since most gateways have no such cache, and the codecs are a tenth of what a
+        # gateway takes to import.
+        from motadata.core.codec import MessagePackCodec
+
+        self._codec: Codec = MessagePackCodec()
 
     async def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
@@ -186,7 +189,7 @@ class SemanticCache:
             )
             if not rows or float(str(rows[0]["similarity"])) < self._policy.threshold:
                 return None
-            answer = _CODEC.decode(bytes(rows[0]["answer"]))  # type: ignore[call-overload]  # a bytea column
+            answer = self._codec.decode(bytes(rows[0]["answer"]))  # type: ignore[call-overload]  # a bytea column
         except (DatabaseError, CodecError) as error:
             _log.warning("semantic_cache_failed", operation="find", code=error.code)
             return None
@@ -199,7 +202,7 @@ class SemanticCache:
         try:
             async with self._database.transaction(tenant) as transaction:
                 await transaction.execute(
-                    _KEEP, tenant, context, new_id(), vector, _CODEC.encode(answer), policy.ttl
+                    _KEEP, tenant, context, new_id(), vector, self._codec.encode(answer), policy.ttl
                 )
                 await transaction.execute(_TRIM, tenant, policy.most_answers - 1)
         except (DatabaseError, CodecError) as error:

@@ -125,7 +125,7 @@ async def completed_by_provider(
         if call.emit is None:
             answer = await call.provider.complete(call.request)
             usage = _charged(call, answer.usage)
-            answer = answer if usage is answer.usage else replace(answer, usage=usage)
+            answer = answer if usage is answer.usage else _with_usage(answer, usage)
         else:
             answer = await _streamed(call, call.emit)
         timed.used(answer.usage, finish_reason=answer.finish_reason)
@@ -257,11 +257,27 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
             await emit(chunk)
 
 
+def _with_usage(answer: Completion, usage: Usage) -> Completion:
+    # Not `replace`: this is on the way of every call, and three times as fast.
+    return Completion(
+        answer.text,
+        answer.model,
+        answer.finish_reason,
+        answer.tool_calls,
+        usage,
+        answer.cached,
+        answer.shared,
+        answer.fallback_from,
+        answer.call_id,
+    )
+
+
 def _charged(call: Call[Request], usage: Usage) -> Usage:
     """Return a usage with its price, and note that the call was charged for it."""
     if call.price is not None:
         usage = call.price(call.notes, usage)
-    call.notes.spent = total((call.notes.spent, usage))
+    before = call.notes.spent
+    call.notes.spent = usage if before is None else total((before, usage))
     return usage
 
 

@@ -153,7 +153,9 @@ def count_message(message: Message, counter: TokenCounter, *, model: str) -> int
     for call in message.tool_calls:
         shown = f"{call.id}{call.name}{call.arguments}"
         total += _PER_MESSAGE + counter.count(shown, model=model)
-    return total + counter.count(message.tool_call_id or "", model=model)
+    if message.tool_call_id:
+        total += counter.count(message.tool_call_id, model=model)
+    return total
 
 
 def _characters(text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from motadata.core.protocols import Database
 from motadata.core.tenancy import TenantId, resolve_tenant
 from motadata.gateway._call import Call, Proceed, Request, Result
 from motadata.gateway._charges import may_be_charged
-from motadata.gateway._estimates import Estimator
+from motadata.gateway._estimates import USUAL, Estimator
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway.budgets._costs import cost_of, expected_cost
 from motadata.gateway.budgets._ledger import Ledger
@@ -77,7 +77,7 @@ class Budgets:
             message = f"report_every={report_every!r}, lease={lease!r}, timeout={timeout!r}."
             raise ConfigurationError(message, remedy="Let a lease outlast two reports.")
         budgets_of: BudgetsOf = budgets if callable(budgets) else lambda _tenant: budgets
-        self._estimator = estimator or Estimator()
+        self._estimator = estimator or USUAL
         self._shares = Shares(
             budgets_of,
             Ledger(database, lease, timeout),
@@ -102,7 +102,7 @@ class Budgets:
         shares = self._shares.of(tenant)
         if not shares:
             return await proceed(call)
-        expected = self._estimator.chat(call.request)
+        expected = self._estimator.of(call)
         amount = self._amount(call, expected, shares)
         await self._reserve(shares, amount, tenant)
         asked = call.request.model

@@ -23,7 +23,7 @@ from motadata.core.resilience import (
 )
 from motadata.core.tenancy import resolve_tenant
 from motadata.gateway._call import Call, Proceed, Request, Result
-from motadata.gateway._estimates import Estimator
+from motadata.gateway._estimates import USUAL, Estimator
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway.routing._health import FleetHealth
 from motadata.gateway.routing._journey import Journey, count_fallback
@@ -92,7 +92,7 @@ class Routing:
         self._clock = clock
         self._chance = chance
         self._health = FleetHealth(clock)
-        self._order = Ordering(self._health, estimator or Estimator(), chance)
+        self._order = Ordering(self._health, estimator or USUAL, chance)
         self._breakers = create_breakers(
             breaker,
             name="llm",
