@@ -20,7 +20,7 @@ from motadata.core.errors import (
     RateLimitError,
     ValidationError,
 )
-from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
+from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Message, Usage
 from motadata.core.resilience import RetryPolicy
 from motadata.core.testing.openai_server import OpenAIServer, Reply
 from motadata.gateway import (
@@ -35,6 +35,7 @@ from motadata.gateway import (
     create_gateway,
 )
 from motadata.gateway.routing import Route, Routing, Target
+from motadata.gateway.routing._hedge import first_answer
 
 
 TEXT = "one two three four five six"
@@ -470,3 +471,24 @@ def test_route_that_leads_nowhere_is_refused(broken: dict[str, object]) -> None:
 def test_route_to_a_provider_that_is_not_there_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="nobody"):
         create_gateway(governance=Governance(routing=Routing({"chat": Route(("nobody/m",))})))
+
+
+async def test_hedge_adds_to_what_an_earlier_attempt_was_charged() -> None:
+    notes = CallNotes(spent=Usage(10, 5, Decimal("0.01")))
+    call = Call(
+        request=ChatRequest("a/m", (Message("user", "Hi"),)),
+        provider=OpenAIProvider("a", base_url="http://127.0.0.1:1"),
+        timeout=1.0,
+        tenant_id="acme",
+        cache=None,
+        cache_policy="use",
+        notes=notes,
+    )
+
+    async def ask(asked: Call[ChatRequest], _target: Target) -> Completion:
+        asked.notes.spent = Usage(1, 1, Decimal("0.002"))
+        return Completion("Hello", "a/m")
+
+    await first_answer(call, ask, (Target("a/m"), Target("b/m")), after=5.0)
+
+    assert notes.spent == Usage(11, 6, Decimal("0.012"))

@@ -1,7 +1,7 @@
 """A real server process that speaks OpenAI's, Anthropic's and Gemini's HTTP and answers by script.
 
     def test_mine(openai_server):
-        openai_server.reply(Reply("Hello."))
+        openai_server.reply(Reply(text="Hello."))
         ...                                  # drive a client against openai_server.url
         assert openai_server.requests[0].body["model"] == "gpt-4o-mini"
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from decimal import Decimal
 
 from motadata.core.errors import SDKError
-from motadata.core.models import Usage
 from motadata.gateway._call import Call, CallNotes, Request, Result
+from motadata.gateway._usages import total
 from motadata.gateway.routing._policy import Target
 
 
@@ -74,7 +73,7 @@ async def _end(running: Mapping[asyncio.Task[Result], object]) -> None:
 def _merge(
     notes: CallNotes, running: Mapping[asyncio.Task[Result], tuple[Target, CallNotes]]
 ) -> None:
-    spent: list[Usage] = []
+    spent = [notes.spent]
     for task, (_, own) in running.items():
         notes.attempts += own.attempts
         notes.lost += own.lost
@@ -85,22 +84,5 @@ def _merge(
         if not task.cancelled() and task.exception() is None:
             notes.provider, notes.model = own.provider, own.model
             notes.price_version = own.price_version
-    if spent:
-        notes.spent = _sum(spent)
-
-
-def _sum(usages: list[Usage]) -> Usage:
-    """Add up what every answer was charged, also one that came too late to be taken."""
-    if len(usages) == 1:
-        return usages[0]
-    costs = [usage.cost_usd for usage in usages]
-    known = [cost for cost in costs if cost is not None]
-    return Usage(
-        sum(usage.input_tokens for usage in usages),
-        sum(usage.output_tokens for usage in usages),
-        sum(known, Decimal(0)) if len(known) == len(costs) else None,
-        sum(usage.cached_input_tokens for usage in usages),
-        sum(usage.cache_write_tokens for usage in usages),
-        sum(usage.reasoning_tokens for usage in usages),
-        sum(usage.web_searches for usage in usages),
-    )
+    # What an earlier attempt was charged counts on.
+    notes.spent = total(spent)
