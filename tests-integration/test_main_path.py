@@ -339,7 +339,7 @@ async def test_a_process_killed_in_the_middle_leaves_whole_documents_and_a_rerun
     assert await process.stdout.readline() == b"open\n"
     async with asyncio.timeout(60):
         while not await _consistent(database_dsns, tenant):
-            pass
+            await asyncio.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     await process.wait()
     survived = await _consistent(database_dsns, tenant)

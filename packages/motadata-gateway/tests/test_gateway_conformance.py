@@ -11,6 +11,7 @@ from motadata.core.protocols import Gateway
 from motadata.core.testing.gateway import GatewayConformance
 from motadata.core.testing.openai_server import OpenAIServer
 from motadata.gateway import create_gateway
+from motadata.gateway._litellm_module import loaded
 
 
 class TestOfflineModels(GatewayConformance):
@@ -39,6 +40,8 @@ class TestLitellm(GatewayConformance):
 
     @pytest.fixture
     async def gateway(self, openai_server: OpenAIServer) -> AsyncIterator[Gateway]:
+        # Where it was never imported, compiling it takes longer than a call may.
+        await loaded()
         async with create_gateway(
             ["litellm:openai"],
             "openai/gpt-4o-mini",
@@ -46,6 +49,7 @@ class TestLitellm(GatewayConformance):
             default_embedding_model="openai/text-embedding-3-small",
             base_urls={"openai": openai_server.url},
             cache=create_memory_cache(),
+            timeout=110.0,
         ) as made:
             yield made
 
