@@ -489,6 +489,6 @@ async def test_hedge_adds_to_what_an_earlier_attempt_was_charged() -> None:
         asked.notes.spent = Usage(1, 1, Decimal("0.002"))
         return Completion("Hello", "a/m")
 
-    await first_answer(call, ask, (Target("a/m"), Target("b/m")), after=5.0)
+    await first_answer(call, ask, (Target(model="a/m"), Target(model="b/m")), after=5.0)
 
     assert notes.spent == Usage(11, 6, Decimal("0.012"))
