@@ -338,8 +338,10 @@ async def test_a_process_killed_in_the_middle_leaves_whole_documents_and_a_rerun
     assert process.stdout is not None
     assert await process.stdout.readline() == b"open\n"
     async with asyncio.timeout(60):
-        while not await _consistent(database_dsns, tenant):
+        stored = 0
+        while not stored:
             await asyncio.sleep(0.02)
+            stored = await _consistent(database_dsns, tenant)
     process.send_signal(signal.SIGKILL)
     await process.wait()
     survived = await _consistent(database_dsns, tenant)
