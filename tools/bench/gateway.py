@@ -6,8 +6,9 @@ A server process answers by script, so its work is not counted. Each round asks 
 turn, so that a busy machine is busy for all; printed are the least and the first quartile of the
 rounds, in microseconds of CPU a call. As it comes, a call passes tenant scope, validation, span and
 metrics, response cache (a miss), joining of equal calls, prices, time limit and the native lane;
-governed, it passes guardrails on both sides, limits and routing with breakers as well. The usage
-log, which needs a database, has a benchmark of its own.
+governed, it passes guardrails on both sides, limits and routing with breakers, and the usage log
+writes it down, whose own work behind the calls is counted as theirs; the last gateway keeps to a
+budget of money as well. What each part adds is measured by `gateway_layers.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, cast
@@ -32,12 +34,15 @@ import aiohttp
 import orjson
 
 from motadata.core.cache import create_memory_cache, create_redis_cache
-from motadata.core.embedded import EmbeddedRedis
+from motadata.core.database import PostgresDatabase, apply_migrations, create_database
+from motadata.core.embedded import EmbeddedPostgres, EmbeddedRedis
+from motadata.core.protocols import Database
 from motadata.core.testing.openai_server import OpenAIServer, Reply
 from motadata.gateway import Deduplication, Governance, Limits, LLMGateway, Rate, create_gateway
+from motadata.gateway.budgets import Budget, Budgets
 from motadata.gateway.guardrails import Guardrails, PersonalData, Secrets
 from motadata.gateway.routing import Routing
-from motadata.gateway.usage import Pricing
+from motadata.gateway.usage import Pricing, UsageLog
 
 
 _MODEL: Final = "gpt-4o-mini"
@@ -84,7 +89,15 @@ async def _contenders(url: str, *, litellm: bool) -> AsyncIterator[list[Contende
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         gateway = await stack.enter_async_context(_gateway(url))
-        full = await stack.enter_async_context(_gateway(url, governance=_governance()))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        database = await stack.enter_async_context(_database(folder / "server"))
+        governance = _governance(database, folder / "usage")
+        full = await stack.enter_async_context(_gateway(url, governance=governance))
+        limited = replace(
+            _governance(database, folder / "other"),
+            budgets=Budgets(database, [Budget(name="monthly", usd=Decimal(1_000_000))]),
+        )
+        paying = await stack.enter_async_context(_gateway(url, governance=limited))
         bare = await stack.enter_async_context(_gateway(url, cached=False))
 
         async def raw(prompt: str) -> object:
@@ -103,6 +116,7 @@ async def _contenders(url: str, *, litellm: bool) -> AsyncIterator[list[Contende
             ),
             Contender("gateway, as it comes", lambda p: gateway.generate_async(p, tenant_id="a")),
             Contender("gateway, governed", lambda p: full.generate_async(p, tenant_id="a")),
+            Contender("the same with a budget", lambda p: paying.generate_async(p, tenant_id="a")),
         ]
         if litellm:
             made += await _peers(url, stack)
@@ -141,11 +155,22 @@ async def _peers(url: str, stack: AsyncExitStack) -> list[Contender]:
     ]
 
 
-def _governance() -> Governance:
+@asynccontextmanager
+async def _database(folder: Path) -> AsyncIterator[PostgresDatabase]:
+    async with EmbeddedPostgres(folder, keep=False) as server:
+        await apply_migrations(
+            server.owner_dsn, ["motadata.gateway.migrations"], runtime_role=server.runtime_role
+        )
+        async with create_database(server.dsn(server.runtime_role)) as database:
+            yield database
+
+
+def _governance(database: Database, folder: Path) -> Governance:
     guardrails = Guardrails(
         [PersonalData("tokenise"), Secrets("refuse")], [PersonalData("mask"), Secrets("mask")]
     )
     return Governance(
+        usage=UsageLog(database, folder),
         guardrail_inputs=guardrails.inputs,
         deduplication=Deduplication(),
         guardrail_outputs=guardrails.outputs,
@@ -184,6 +209,9 @@ async def _streams(server: OpenAIServer, rounds: int, *, litellm: bool) -> None:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         gateway = await stack.enter_async_context(_gateway(url))
+        rules = Guardrails((), [PersonalData("mask"), Secrets("mask")])
+        guarding = Governance(guardrail_inputs=rules.inputs, guardrail_outputs=rules.outputs)
+        careful = await stack.enter_async_context(_gateway(url, governance=guarding))
 
         async def raw(prompt: str) -> None:
             body = {"model": _MODEL, "stream": True, "messages": [{"content": prompt}]}
@@ -196,7 +224,15 @@ async def _streams(server: OpenAIServer, rounds: int, *, litellm: bool) -> None:
             async for _ in gateway.stream(prompt, tenant_id="a"):
                 pass
 
-        contenders = [Contender("raw aiohttp + orjson", raw), Contender("gateway", governed)]
+        async def guarded(prompt: str) -> None:
+            async for _ in careful.stream(prompt, tenant_id="a"):
+                pass
+
+        contenders = [
+            Contender("raw aiohttp + orjson", raw),
+            Contender("gateway", governed),
+            Contender("gateway, guardrails", guarded),
+        ]
         if litellm:
             contenders += await _streaming_peers(url, stack)
         for one in contenders:
