@@ -340,7 +340,7 @@ def test_pattern_with_many_stars_takes_no_more_than_linear_time() -> None:
     pattern=st.text(alphabet="ab*?.[\\", min_size=1, max_size=12),
     key=st.text(alphabet="ab.[\\", min_size=1, max_size=12),
 )
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_glob_agrees_with_its_definition(pattern: str, key: str) -> None:
     assert (compile_glob(pattern).match(key) is not None) == _matches(pattern, key)
 
@@ -410,6 +410,7 @@ class StoreAgainstAModel(RuleBasedStateMachine):
 
 
 TestStoreAgainstAModel = StoreAgainstAModel.TestCase
+TestStoreAgainstAModel.settings = settings(max_examples=50)
 
 
 async def test_vector_is_kept_as_a_cache_on_a_server_would_keep_it() -> None:
