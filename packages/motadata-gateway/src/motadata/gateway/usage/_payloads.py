@@ -231,6 +231,8 @@ def _first(used: Payload, *names: str) -> int:
         value = used.get(name)
         if value is None:
             continue
+        if type(value) is int and 0 <= value <= _MOST:
+            return value
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST:
