@@ -245,7 +245,7 @@ async def test_instances_share_limits_through_redis_and_tenants_do_not(
 ) -> None:
     def limited() -> Limits:
         sharing = Sharing(redis_url=embedded_redis.url.get_secret_value())
-        return Limits(Rate(requests=1, request_burst=20), longest_wait=0.2, sharing=sharing)
+        return Limits(Rate(requests=1, request_burst=20), longest_wait=5, sharing=sharing)
 
     async with (
         opened(upstream, limits=limited()) as one,

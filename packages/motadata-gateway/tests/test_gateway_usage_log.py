@@ -196,10 +196,10 @@ async def test_stream_is_one_row_with_the_time_to_its_first_part(
 async def test_answer_from_the_cache_is_billed_nothing_and_its_saving_is_noted(
     gateway: LLMGateway, database: Database, log: UsageLog, acme: str
 ) -> None:
-    for _ in range(2):
-        await gateway.generate_async("Why?", tenant_id=acme)
+    first, again = [await gateway.generate_async("Why?", tenant_id=acme) for _ in range(2)]
 
-    paid, free = await rows(database, log, acme)
+    found = {str(row["call_id"]): row for row in await rows(database, log, acme)}
+    paid, free = found[first.call_id], found[again.call_id]
     assert (paid["cost_usd"], paid["saved_usd"], paid["cached"]) == (COST, None, "")
     assert (free["cost_usd"], free["saved_usd"], free["cached"]) == (0, COST, "exact")
     assert (free["input_tokens"], free["attempts"]) == (0, 0)
