@@ -22,15 +22,15 @@ settings.register_profile("motadata", deadline=None, print_blob=True)
 settings.load_profile("motadata")
 
 
-@pytest.fixture(autouse=True)
-def _sockets_that_drivers_drop(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Collect what drivers leave behind where a test breaks their connections.
+@pytest.fixture
+def drivers_drop_sockets() -> Iterator[None]:
+    """Collect what drivers leave behind in a test that breaks or races their connections.
 
-    nats-py and asyncpg drop the sockets of connections that end while they are being made. Left to
-    chance, the warning of one would fail whichever test runs when it is collected.
+    nats-py and asyncpg drop the sockets of connections that end while they are being made, litellm
+    the clients that it made twice. Left to chance, the warning of one would fail whichever test
+    runs when it is collected.
     """
     yield
-    if "fault" in request.path.stem or "isolation_property" in request.path.stem:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -32,6 +32,10 @@ from motadata.core.testing.isolation import (
 from motadata.core.testing.plugin import DatabaseDsns
 
 
+# These tests break connections.
+pytestmark = pytest.mark.usefixtures("drivers_drop_sockets")
+
+
 ALWAYS_THERE = 8
 """Tasks that a store may start while it works, such as a connection's reader."""
 LEASE = 0.2

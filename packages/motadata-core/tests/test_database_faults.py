@@ -28,6 +28,10 @@ from motadata.core.testing.fault_proxy import FaultProxy, Faults
 from motadata.core.testing.plugin import DatabaseDsns
 
 
+# These tests break connections.
+pytestmark = pytest.mark.usefixtures("drivers_drop_sockets")
+
+
 INSERT = "insert into conformance_items (tenant_id, id) values ($1, $2)"
 IDS = "select id from conformance_items"
 

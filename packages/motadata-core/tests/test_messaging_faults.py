@@ -29,6 +29,10 @@ from motadata.core.testing.fault_proxy import FaultProxy, Faults
 from motadata.core.testing.message_bus import Recorder, eventually
 
 
+# These tests break connections.
+pytestmark = pytest.mark.usefixtures("drivers_drop_sockets")
+
+
 pytest.importorskip("nats")
 
 EVENT = "ticket.opened"

@@ -27,6 +27,10 @@ from motadata.core.resilience import deadline_scope
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
 
 
+# These tests break connections.
+pytestmark = pytest.mark.usefixtures("drivers_drop_sockets")
+
+
 _TENANTS = [f"t{number}" for number in range(4)]
 _KEYS = [f"k{number}" for number in range(25)]
 

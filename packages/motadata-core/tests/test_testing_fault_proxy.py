@@ -16,6 +16,10 @@ from hypothesis import strategies as st
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
 
 
+# These tests break connections.
+pytestmark = pytest.mark.usefixtures("drivers_drop_sockets")
+
+
 PAYLOAD = bytes(range(256)) * 64
 PATIENCE = 10.0
 

@@ -226,9 +226,9 @@ async def test_a_silent_provider_is_given_up_in_time(
 async def test_a_stream_that_falls_silent_is_given_up_in_time(
     gateway: LLMGateway, openai_server: OpenAIServer
 ):
-    await gateway.generate_async("so that litellm is loaded", tenant_id="acme")
+    [chunk async for chunk in gateway.stream("so that litellm is loaded", tenant_id="acme")]
     openai_server.reply(Reply(chunks=("one ",), hang=True))
-    chunks = gateway.stream("hello", timeout=0.5, tenant_id="acme")
+    chunks = gateway.stream("hello", timeout=1.5, tenant_id="acme")
     first = await anext(chunks)
 
     with pytest.raises(ProviderError) as raised:

@@ -604,6 +604,7 @@ class Keys:
 
 @pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning")
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
+@pytest.mark.usefixtures("drivers_drop_sockets")
 @pytest.mark.parametrize("lane", ["openai", "litellm:openai"])
 async def test_each_tenant_s_calls_carry_its_own_key(openai_server: OpenAIServer, lane: str):
     tenants = ["acme", "globex", "plain"] * 10

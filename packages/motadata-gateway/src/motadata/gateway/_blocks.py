@@ -34,21 +34,19 @@ class Block:
 def blocks_of(text: str) -> Iterator[Block]:
     """Yield the blocks of a text in their order; blank lines are none's."""
     lines = list(lines_of(text))
+    content = [text[start:end] for start, end in lines]
     index = 0
     while index < len(lines):
-        start, end = lines[index]
-        line = text[start:end]
-        if not line.strip():
+        if not content[index].strip():
             index += 1
             continue
-        kind, count = _extent(text, lines[index : index + _MOST_LINES])
-        yield Block(kind, start, lines[index + count - 1][1])
+        kind, count = _extent(content[index : index + _MOST_LINES])
+        yield Block(kind, lines[index][0], lines[index + count - 1][1])
         index += count
 
 
-def _extent(text: str, lines: list[tuple[int, int]]) -> tuple[BlockKind, int]:
-    """Return what kind of block begins here, and how many lines it has."""
-    content = [text[start:end] for start, end in lines]
+def _extent(content: list[str]) -> tuple[BlockKind, int]:
+    """Return what kind of block begins at the first of the lines, and how many it has."""
     fence = _FENCE.match(content[0])
     if fence:
         closing = (i for i, line in enumerate(content[1:], 2) if line.strip() == fence["mark"])
