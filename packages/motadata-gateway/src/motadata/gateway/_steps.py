@@ -28,6 +28,7 @@ from motadata.gateway._requests import (
     check_options,
 )
 from motadata.gateway._response_cache import cached_completion, cached_vectors
+from motadata.gateway._silence import SilenceLimit
 from motadata.gateway._usages import total
 from motadata.gateway._vectors import unit_length
 
@@ -233,28 +234,28 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
     """Pass the parts of an answer on, and return the whole."""
     answer = Completion("", call.request.model, "unknown")
     pieces: list[str] = []
-    async with aclosing(call.provider.stream(call.request)) as chunks:  # type: ignore[type-var]  # async generators all
-        while True:
-            try:
-                async with asyncio.timeout(call.timeout):
-                    chunk = await anext(chunks, None)
-            except TimeoutError as error:
-                raise _too_late(call.request.model, call.timeout) from error
-            if chunk is None:
-                return replace(answer, text="".join(pieces))
-            pieces.append(chunk.text)
-            if chunk.finish_reason is not None:
-                # Before it is passed on: who leaves at the last part is charged all the same.
-                usage = None if chunk.usage is None else _charged(call, chunk.usage)
-                answer = replace(
-                    answer,
-                    finish_reason=chunk.finish_reason,
-                    tool_calls=chunk.tool_calls,
-                    usage=usage or answer.usage,
-                )
-                model, call_id = call.request.model, call.notes.call_id
-                chunk = replace(chunk, usage=usage, model=model, call_id=call_id)
-            await emit(chunk)
+    stream = call.provider.stream(call.request)
+    try:
+        async with aclosing(stream) as chunks, SilenceLimit(call.timeout) as silence:  # type: ignore[type-var]  # async generators all
+            async for chunk in chunks:
+                silence.ended()
+                pieces.append(chunk.text)
+                if chunk.finish_reason is not None:
+                    # Before it is passed on: who leaves at the last part is charged all the same.
+                    usage = None if chunk.usage is None else _charged(call, chunk.usage)
+                    answer = replace(
+                        answer,
+                        finish_reason=chunk.finish_reason,
+                        tool_calls=chunk.tool_calls,
+                        usage=usage or answer.usage,
+                    )
+                    model, call_id = call.request.model, call.notes.call_id
+                    chunk = replace(chunk, usage=usage, model=model, call_id=call_id)  # noqa: PLW2901
+                await emit(chunk)
+                silence.begins()
+    except TimeoutError as error:
+        raise _too_late(call.request.model, call.timeout) from error
+    return replace(answer, text="".join(pieces))
 
 
 def _with_usage(answer: Completion, usage: Usage) -> Completion:
