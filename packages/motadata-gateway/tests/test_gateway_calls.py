@@ -333,6 +333,15 @@ async def test_each_text_is_embedded_once(gateway: LLMGateway, provider: Scripte
     assert result.usage.input_tokens == 1
 
 
+async def test_texts_are_embedded_again_when_asked_for(gateway: LLMGateway, provider: Scripted):
+    await gateway.embed(["a"], tenant_id="acme")
+    await gateway.embed(["a"], cache="refresh", tenant_id="acme")
+    await gateway.embed(["a", "b"], cache="bypass", tenant_id="acme")
+    await gateway.embed(["a", "b"], tenant_id="acme")
+
+    assert [request.texts for request in provider.requests] == [("a",), ("a",), ("a", "b"), ("b",)]
+
+
 async def test_a_closed_gateway_says_so(provider: Scripted):
     gateway = create_gateway([provider], "mine/a")
     async with gateway:

@@ -10,6 +10,7 @@ from motadata.gateway import (
     ChatRequest,
     ChatStep,
     EmbeddingRequest,
+    EmbeddingStep,
     Governance,
     Proceed,
     create_gateway,
@@ -91,3 +92,19 @@ async def test_platform_leaves_a_step_out() -> None:
         answer = await gateway.generate_async("Hello", timeout=100_000, tenant_id="acme")
 
     assert answer.finish_reason == "stop"
+
+
+async def test_platform_replaces_a_step_of_embed() -> None:
+    async def embedded_at_home(
+        call: Call[EmbeddingRequest], _proceed: Proceed[EmbeddingRequest, Embeddings]
+    ) -> Embeddings:
+        vectors = tuple((float(len(text)),) for text in call.request.texts)
+        return Embeddings(vectors, call.request.model)
+
+    def arrange(steps: tuple[EmbeddingStep, ...]) -> tuple[EmbeddingStep, ...]:
+        return (*steps[:-1], embedded_at_home)
+
+    async with create_gateway(arrange_embedding=arrange) as gateway:
+        result = await gateway.embed(["a", "bbb"], tenant_id="acme")
+
+    assert result.vectors == ((1.0,), (3.0,))

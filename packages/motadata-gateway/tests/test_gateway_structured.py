@@ -20,7 +20,7 @@ from motadata.core.errors import (
 )
 from motadata.core.models import Message
 from motadata.core.testing.openai_server import OpenAIServer, Reply
-from motadata.gateway import LLMGateway, create_gateway
+from motadata.gateway import ChatOptions, LLMGateway, create_gateway
 from motadata.gateway._schemas import response_format, schema_of
 from motadata.gateway._structured import parsed
 
@@ -60,6 +60,20 @@ async def test_answer_comes_as_an_object(gateway: LLMGateway, openai_server: Ope
     assert result.attempts == 1
     sent = openai_server.requests[0].body["response_format"]
     assert sent == response_format(schema_of(Triage))
+
+
+async def test_options_of_the_conversation_are_kept_to(
+    gateway: LLMGateway, openai_server: OpenAIServer
+) -> None:
+    openai_server.reply(Reply(text="no JSON"), Reply(text=GOOD))
+
+    await gateway.generate_structured(
+        "It burns", Triage, options=ChatOptions(seed=7, stop=("END",)), tenant_id="acme"
+    )
+
+    for request in openai_server.requests:
+        assert (request.body["seed"], request.body["stop"]) == (7, ["END"])
+        assert request.body["response_format"] == response_format(schema_of(Triage))
 
 
 async def test_answer_that_does_not_fit_is_asked_for_again_with_what_was_wrong(

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.protocols import Cache
-from motadata.gateway._call import ChatStep
+from motadata.gateway._call import ChatStep, EmbeddingStep
 from motadata.gateway._deduplication import Deduplication
 from motadata.gateway._embedding_batches import EmbeddingBatches
 from motadata.gateway._gateway import LLMGateway
@@ -41,6 +41,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
     embedding_threads: int = 1,
     governance: Governance | None = None,
     arrange: Callable[[tuple[ChatStep, ...]], Sequence[ChatStep]] = tuple,
+    arrange_embedding: Callable[[tuple[EmbeddingStep, ...]], Sequence[EmbeddingStep]] = tuple,
 ) -> LLMGateway:
     """Return a gateway to the offline models and to the providers that are named.
 
@@ -65,6 +66,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
             calls that are under way, prices them, and sends texts to embed together.
         arrange: Takes the steps of a conversation in their order and returns those to pass
             instead: with one more, one replaced, or one left out.
+        arrange_embedding: The same for the steps of `embed`.
 
     Raises:
         ConfigurationError: A key or address belongs to no provider, a default model to none, or a
@@ -85,7 +87,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
         cache=cache,
         timeout=timeout,
         chat_steps=arrange(chat_steps(governance)),
-        embedding_steps=embedding_steps(governance),
+        embedding_steps=arrange_embedding(embedding_steps(governance)),
         parts=governance.parts(),
         policy=_policy(governance),
     )

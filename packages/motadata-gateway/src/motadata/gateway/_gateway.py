@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -39,6 +40,7 @@ from motadata.gateway._structured import Output, Structured, structured
 
 
 _CHUNKS_AHEAD = 16
+_ENDING = 5.0
 _COUNTED_HERE = 2_000
 _NOBODY = Attribution()
 _PLAIN = ChatOptions()
@@ -165,7 +167,7 @@ class LLMGateway:
             async for chunk in chunks:
                 yield chunk
 
-    async def generate_structured(
+    async def generate_structured(  # noqa: PLR0913 - all but two by name, and each has a default
         self,
         prompt: str | Sequence[Message],
         output: type[Output],
@@ -173,6 +175,7 @@ class LLMGateway:
         model: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        options: ChatOptions = _PLAIN,
         most_attempts: int = 3,
         timeout: float | None = None,
         cache: CachePolicy = "use",
@@ -193,6 +196,7 @@ class LLMGateway:
             model: `provider/model`; None means the gateway's default.
             temperature: 0 to 2; None leaves it to the provider.
             max_tokens: Most tokens of an answer; None leaves it to the provider.
+            options: Seed, stops and the rest; the schema is the one of `output`.
             most_attempts: How many answers may be asked for, the first one included.
             timeout: Seconds for all attempts; None means the gateway's default.
             cache: What to do with the response cache.
@@ -215,7 +219,7 @@ class LLMGateway:
                 model=model,
                 temperature=temperature,
                 max_tokens=max_tokens,
-                options=ChatOptions(output_schema=schema),
+                options=replace(options, output_schema=schema),
                 timeout=seconds,
                 cache=cache,
                 attribution=attribution,
@@ -257,6 +261,7 @@ class LLMGateway:
         *,
         model: str | None = None,
         timeout: float | None = None,
+        cache: CachePolicy = "use",
         attribution: Attribution = _NOBODY,
         tenant_id: str | None = None,
     ) -> Embeddings:
@@ -269,6 +274,7 @@ class LLMGateway:
             texts: None of them empty.
             model: `provider/model`; None means the gateway's default embedding model.
             timeout: Seconds for all of them; None means the gateway's default.
+            cache: What to do with the response cache.
             attribution: On whose behalf, for the bill.
             tenant_id: None means the tenant of the scope.
 
@@ -287,7 +293,7 @@ class LLMGateway:
             timeout=self._timeout if timeout is None else timeout,
             tenant_id=tenant_id,
             cache=self._cache,
-            cache_policy="use",
+            cache_policy=cache,
             attribution=attribution,
             policy=self._policy,
             routes=self._routes,
@@ -396,6 +402,7 @@ async def _streamed(
         await producer
     finally:
         producer.cancel()
-        await asyncio.wait({producer})
-        if not producer.cancelled():
+        # A provider that does not let go must not hold its reader.
+        await asyncio.wait({producer}, timeout=_ENDING)
+        if producer.done() and not producer.cancelled():
             producer.exception()
