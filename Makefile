@@ -15,6 +15,7 @@ unexport VIRTUAL_ENV
 
 DOCS ?= samples/knowledge-base
 SERVE ?= 1
+PORT ?= 8080
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-iso test-together test-integration test-browser test-wheels \
@@ -31,8 +32,8 @@ $(HATCH):
 setup: $(HATCH) ## Make the environment for working on the code, with every package editable
 	$(HATCH) run ready
 
-demo: $(HATCH) ## Ingest the sample knowledge base, ask three questions, open the page (DOCS=folder, SERVE=0)
-	$(HATCH) run demo "$(DOCS)" --serve "$(SERVE)"
+demo: $(HATCH) ## Ingest the sample knowledge base, ask three questions, open the page (DOCS=folder, SERVE=0, PORT=8080)
+	$(HATCH) run demo "$(DOCS)" --serve "$(SERVE)" --port "$(PORT)"
 
 test: lint types imports test-iso test-together test-integration test-wheels ## All checks and all tests
 

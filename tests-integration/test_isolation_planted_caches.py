@@ -80,6 +80,7 @@ class CarelessCache:
         values: Mapping[str, object],
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> None:

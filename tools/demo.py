@@ -52,7 +52,7 @@ def main() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MOTADATA_GATEWAY_EMBEDDING_THREADS", str(min(os.cpu_count() or 1, 4)))
     try:
-        asyncio.run(show(arguments.folder.resolve()))
+        complete = asyncio.run(show(arguments.folder.resolve()))
     except SDKError as error:
         console.print(f"[red]{error.code}[/] {escape(str(error))}")
         return 1
@@ -63,11 +63,14 @@ def main() -> int:
         command = [sys.executable, "-m", "motadata.api.cli", "serve", "--tenant", TENANT]
         command += ["--with-key", "--port", str(arguments.port)]
         os.execv(sys.executable, command)  # noqa: S606 - our own command
-    return 0
+    return 0 if complete else 1
 
 
-async def show(folder: Path) -> None:
-    """Ingest the folder and ask three questions about it."""
+async def show(folder: Path) -> bool:
+    """Ingest the folder, ask three questions, and tell whether all of it went well.
+
+    A folder of the user's may hold what nothing reads or answers; ours may not.
+    """
     started = time.perf_counter()
     async with AsyncExitStack() as stack:
         with console.status("Starting PostgreSQL with pgvector from its wheel …"):
@@ -76,9 +79,12 @@ async def show(folder: Path) -> None:
         roles = ", ".join(platform.roles)
         console.print(f"[green]✓[/] Components {roles} ready in {seconds:.1f} s")
         with tenant_scope(TENANT):
-            await ingest(platform, folder)
-            for question in await questions_for(platform, folder):
-                await ask(platform, question)
+            report = await ingest(platform, folder)
+            questions = await questions_for(platform, folder)
+            answers = [await ask(platform, question) for question in questions]
+    if folder == SAMPLES:
+        return not report.failures and all(answer.answered for answer in answers)
+    return bool(report.documents)
 
 
 async def ingest(platform: Platform, folder: Path) -> UploadReport:
@@ -120,7 +126,7 @@ async def questions_for(platform: Platform, folder: Path) -> tuple[str, ...]:
     return tuple(f"What should I know about {document.title}?" for document in documents)
 
 
-async def ask(platform: Platform, question: str) -> None:
+async def ask(platform: Platform, question: str) -> Answer:
     """Ask one question and print the answer with its citations."""
     started = time.perf_counter()
     answer = await platform.knowledge_base.query(question)
@@ -128,6 +134,7 @@ async def ask(platform: Platform, question: str) -> None:
     title = f"[bold]{escape(question)}[/]"
     subtitle = f"[dim]{seconds * 1000:.0f} ms · {escape(answer.model)}[/]"
     console.print(Panel(_body(answer), title=title, subtitle=subtitle, title_align="left"))
+    return answer
 
 
 def _body(answer: Answer) -> str:

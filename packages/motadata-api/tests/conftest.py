@@ -36,6 +36,7 @@ class FakeIngestion:
     def __init__(self, knowledge_base: KnowledgeBase) -> None:
         self._knowledge_base = knowledge_base
         self.gate: asyncio.Event | None = None
+        self.failure: Exception | None = None
         self.health_status: HealthStatus = "ok"
         self.folders: list[Path] = []
         self.entered = asyncio.Event()
@@ -57,6 +58,8 @@ class FakeIngestion:
         report = on_progress or (lambda _step: None)
         report(UploadProgress(name, "loading", 1, 1))
         await self._pass_gate()
+        if self.failure is not None:
+            raise self.failure
         data = await asyncio.to_thread(content.read_bytes)
         if not data:
             message = f"{name!r} is empty."

@@ -123,7 +123,7 @@ class TestQuery:
         assert (body["answer"] == "The agent's words.") == (used != "rag")
         assert bool(body["citations"]) == ("VPN" in question and used != "agent")
         assert {tenant for tenant, _ in agent.tasks} <= {"acme"}
-        assert all(("knowledge" in given) == (used == "both") for _, given in agent.tasks)
+        assert all(("context" in given) == (used == "both") for _, given in agent.tasks)
 
     @pytest.mark.parametrize(
         ("body", "status", "code", "named"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
+
 
 if TYPE_CHECKING:
     from conftest import ServeFakes, Service
@@ -57,6 +59,15 @@ async def test_only_file_that_fails_gives_its_own_status(
     response = await send(service, sent)
 
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+async def test_several_files_are_given_up_when_the_database_is_away(service: Service):
+    service.ingestion.failure = DatabaseConnectionError("The database is away.")
+
+    response = await send(service, file("a.md"), file("b.md"), file("c.md"))
+
+    assert response.status_code == 503
+    assert len(service.ingestion.folders) == 1
 
 
 async def test_same_file_again_changes_nothing(service: Service):

@@ -169,7 +169,46 @@ async def test_set_many_stores_nothing_when_one_value_cannot_be_stored() -> None
     assert cache.statistics().entries == 0
 
 
-@pytest.mark.parametrize("limits", [{"max_size": 0}, {"max_bytes": 0}, {"max_size": -1}])
+async def test_tenant_that_reaches_its_quota_makes_room_itself() -> None:
+    cache = create_memory_cache(tenant_max_bytes=1_000)
+    await cache.set("quiet", "x" * 100, tenant_id="globex")
+    for number in range(50):
+        await cache.set(f"k{number}", "x" * 100, tenant_id="acme")
+    await cache.set("large", "x" * 2_000, tenant_id="acme")
+
+    assert await cache.get("quiet", tenant_id="globex") == "x" * 100
+    assert await cache.get("k49", tenant_id="acme") == "x" * 100
+    assert await cache.get("large", tenant_id="acme") is None
+    assert cache.statistics().size_bytes < 1_400
+
+
+async def test_jitter_lets_what_was_stored_together_end_at_different_times() -> None:
+    clock = Clock()
+    cache = create_memory_cache(100, jitter=0.5, clock=clock)
+    keys = [f"k{number}" for number in range(200)]
+    await cache.set_many(dict.fromkeys(keys, 1), tenant_id="acme")
+
+    clock.now += 49
+    early = await cache.get_many(keys, tenant_id="acme")
+    clock.now += 26
+    midway = await cache.get_many(keys, tenant_id="acme")
+    clock.now += 26
+    late = await cache.get_many(keys, tenant_id="acme")
+
+    assert len(early) == 200
+    assert 50 < len(midway) < 150
+    assert late == {}
+
+
+def test_jitter_that_leaves_no_life_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no share of a life"):
+        create_memory_cache(jitter=1.0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_size": 0}, {"max_bytes": 0}, {"max_size": -1}, {"tenant_max_bytes": 0}],
+)
 def test_cache_without_room_is_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match="leaves no room"):
         create_memory_cache(**limits)
@@ -359,7 +398,7 @@ class StoreAgainstAModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.store = Store(max_size=8, max_bytes=60, clock=self.clock)
+        self.store = Store(max_size=8, max_bytes=60, tenant_max_bytes=40, clock=self.clock)
         self.model: dict[tuple[str, str], tuple[int, float]] = {}
 
     tenants = st.sampled_from(["a", "b", "c"])
@@ -375,7 +414,7 @@ class StoreAgainstAModel(RuleBasedStateMachine):
     def put(self, tenant: str, key: str, value: int, ttl: float, size: int) -> None:
         self.store.put(cache_key(tenant, "n", key), value, ttl=ttl, size=size)
         self.model[tenant, key] = (value, self.clock.now + ttl)
-        fits = size <= 60
+        fits = size <= 40
         assert (self.store.get(tenant, "n", key) == value) == fits
 
     @rule(tenant=tenants, key=keys)
@@ -404,7 +443,7 @@ class StoreAgainstAModel(RuleBasedStateMachine):
         shelves = self.store._shelves
         assert held.entries == sum(len(shelf.entries) for shelf in shelves.values()) <= 8
         assert held.size_bytes == sum(shelf.size for shelf in shelves.values()) <= 60
-        assert all(shelf.entries for shelf in shelves.values())
+        assert all(shelf.entries and shelf.size <= 40 for shelf in shelves.values())
         ranked = sorted(tenant for rank in self.store._ranks for tenant in rank)
         assert ranked == sorted(shelves)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import (
     DocumentProcessingError,
     EmptyFileError,
@@ -265,6 +266,35 @@ async def test_document_that_cannot_be_stored_is_a_failure_of_its_file(tmp_path:
 
     assert [file.source for file in report.failures] == ["f/bad.txt"]
     assert [document.source for document in report.documents] == ["f/good.txt"]
+
+
+class AbsentKnowledgeBase(FakeKnowledgeBase):
+    """Loses its database after two documents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def ingest_document(
+        self, document: Document, *, tenant_id: str | None = None
+    ) -> IngestedDocument:
+        self.asked += 1
+        if self.asked > 2:
+            message = "The database is away."
+            raise DatabaseConnectionError(message)
+        return await super().ingest_document(document, tenant_id=tenant_id)
+
+
+async def test_folder_is_given_up_when_the_database_is_away(tmp_path: Path):
+    write(tmp_path, **{f"{at:02}_dot_txt": f"Text {at}." for at in range(40)})
+    knowledge_base = AbsentKnowledgeBase()
+
+    async with create_ingestion_service(knowledge_base, concurrency=2) as service:
+        with pytest.raises(DatabaseConnectionError):
+            await service.upload(tmp_path, tenant_id="acme")
+
+    assert knowledge_base.asked <= 4
+    assert len(await stored(knowledge_base, "acme")) == 2
 
 
 class CountingLoader:

@@ -21,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 from motadata.api._problems import Problem, ProblemError, problem_of
 from motadata.api.schemas import FileBody, UploadResponse
 from motadata.api.settings import ApiSettings
-from motadata.core.errors import RateLimitError, SDKError
+from motadata.core.errors import ConfigurationError, RateLimitError, SDKError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.observability import current_trace_id, get_logger
 from motadata.core.protocols import IngestionService, UploadProgress
 from motadata.core.tenancy import TenantId
@@ -54,7 +55,8 @@ class UploadSlots:
             RateLimitError: All slots are taken.
         """
         if self._running[tenant_id] >= self._most_per_tenant or self._running.total() >= self._most:
-            message = f"{self._running[tenant_id]} uploads of this tenant are running."
+            own = self._running[tenant_id]
+            message = f"{own} uploads of this tenant and {self._running.total() - own} others run."
             raise RateLimitError(
                 message,
                 retry_after=2.0,
@@ -114,7 +116,7 @@ async def ingest_files(
     """Store file after file; one that fails becomes a failure in the answer, the others go on.
 
     Raises:
-        SDKError: The only file of the upload failed.
+        SDKError: The only file of the upload failed, or the database is away.
     """
     outcomes: list[FileBody] = []
     for number, file in enumerate(files, start=1):
@@ -129,7 +131,10 @@ async def ingest_files(
             )
             bodies = [FileBody.stored(document) for document in stored.documents]
         except SDKError as error:
-            if len(files) == 1:
+            # Without its database no file would fare better; those that are stored cost nothing
+            # when they are sent again.
+            hopeless = isinstance(error, DatabaseConnectionError | ConfigurationError)
+            if len(files) == 1 or hopeless:
                 raise
             detail = problem_of(error).detail(current_trace_id())
             bodies = [FileBody.failed(file.source, detail)]

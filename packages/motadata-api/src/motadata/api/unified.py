@@ -104,7 +104,7 @@ class UnifiedQuery:
     ) -> TaskResult:
         parameters: dict[str, object] = {"query": query}
         if answer is not None and answer.answered:
-            parameters["knowledge"] = answer.answer
+            parameters["context"] = answer.answer
             parameters["citations"] = [citation.to_dict() for citation in answer.citations]
         return await self._require_agent("agent").execute_task(
             _TASK, parameters, tenant_id=tenant_id

@@ -110,7 +110,7 @@ class CacheSettings(Settings, prefix="MOTADATA_CACHE_"):
         ttl: Seconds that an entry lives.
         redis_url: Address of the Redis-protocol server, single or Cluster, that instances share;
             None keeps the cache in memory.
-        tenant_max_bytes: About how many bytes one tenant may hold on that server.
+        tenant_max_bytes: About how many bytes one tenant may hold, there or in memory.
     """
 
     max_size: int = Field(default=10_000, gt=0)
@@ -136,7 +136,12 @@ def open_cache(platform: Platform) -> MemoryCache | TieredCache:
             max_bytes=settings.max_bytes,
             tenant_max_bytes=settings.tenant_max_bytes,
         )
-    return create_memory_cache(settings.ttl, settings.max_size, max_bytes=settings.max_bytes)
+    return create_memory_cache(
+        settings.ttl,
+        settings.max_size,
+        max_bytes=settings.max_bytes,
+        tenant_max_bytes=settings.tenant_max_bytes,
+    )
 
 
 CACHE: Final = ComponentSpec(name="cache", open=open_cache)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from motadata.core.errors import ConfigurationError, IngestionError, SDKError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Health, IngestedDocument
 from motadata.core.observability import get_logger, span
 from motadata.core.protocols import (
@@ -142,7 +143,8 @@ class FileIngestionService:
                 for _ in range(min(self._concurrency, len(files))):
                     group.create_task(self._work_off(rest, outcomes, tenant, tell))
         except BaseExceptionGroup as error:
-            # Only a defect or the callback ends the group; callers should see what it was.
+            # What fails every file ends the group, as do a defect and the callback's own errors;
+            # callers should see what it was.
             raise error.exceptions[0] from None
         return UploadReport(tuple(outcomes))
 
@@ -157,6 +159,9 @@ class FileIngestionService:
             try:
                 document = await self._take_in_found(file, tenant, position=index + 1, tell=tell)
                 outcomes[index] = FileOutcome(file.source, document=document)
+            except (DatabaseConnectionError, ConfigurationError):
+                # No file would fare better; those that are stored cost nothing the next time.
+                raise
             except SDKError as error:
                 outcomes[index] = FileOutcome(file.source, error=error)
 

@@ -70,6 +70,7 @@ class CheckedCache:
         values: Mapping[str, object],
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> None:
@@ -80,7 +81,7 @@ class CheckedCache:
                 went away meanwhile.
         """
         tenant = resolve_tenant(tenant_id)
-        terms = _terms(ttl, ())
+        terms = _terms(ttl, tags)
         placed = {cache_key(tenant, namespace, key): value for key, value in values.items()}
         if placed:
             await self._inner.set_many(placed, terms)

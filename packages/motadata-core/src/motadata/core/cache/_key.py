@@ -26,7 +26,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from motadata.core.errors import CacheError
+from motadata.core.errors import CacheError, ConfigurationError
 from motadata.core.tenancy import Identifier, TenantId
 
 
@@ -106,6 +106,17 @@ def check_ttl(ttl: object) -> None:
     if not (isinstance(ttl, int | float) and ttl > 0 and math.isfinite(ttl)):
         message = f"The cache TTL {ttl!r} is not valid."
         raise CacheError(message, remedy="Give a positive number of seconds.")
+
+
+def check_jitter(jitter: float) -> None:
+    """Check by which share lives are shortened.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not 0.0 <= jitter < 1.0:
+        message = f"jitter={jitter!r} is no share of a life."
+        raise ConfigurationError(message, remedy="Give a number from 0 to less than 1.")
 
 
 def compile_glob(pattern: str) -> re.Pattern[str]:

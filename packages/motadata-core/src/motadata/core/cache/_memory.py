@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from motadata.core.cache._front import CheckedCache
-from motadata.core.cache._key import cache_key, check_ttl
+from motadata.core.cache._key import cache_key, check_jitter, check_ttl
 from motadata.core.cache._memory_engine import MemoryEngine
 from motadata.core.cache._store import CacheStatistics, Store
 from motadata.core.errors import ConfigurationError
@@ -65,7 +65,9 @@ def create_memory_cache(
     default_ttl: float = 3600.0,
     max_size: int = 10_000,
     *,
+    jitter: float = 0.0,
     max_bytes: int | None = None,
+    tenant_max_bytes: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> MemoryCache:
     """Build a cache that lives in this process.
@@ -73,14 +75,25 @@ def create_memory_cache(
     Args:
         default_ttl: Seconds that an entry lives unless `set` says otherwise.
         max_size: Most entries, of all tenants together; the tenant that holds most makes room.
+        jitter: By which share of it a life is shortened at random, so that what was stored
+            together does not end together.
         max_bytes: About how much memory all values may take; None sets no limit.
+        tenant_max_bytes: About how much memory those of one tenant may take, which then makes room
+            itself; None sets no limit.
         clock: Seconds that only grow.
 
     Raises:
-        ConfigurationError: A limit or the TTL is not positive.
+        ConfigurationError: A limit or the TTL is not positive, or the jitter is no share.
     """
     return MemoryCache(
-        memory_engine(default_ttl, max_size=max_size, max_bytes=max_bytes, clock=clock)
+        memory_engine(
+            default_ttl,
+            max_size=max_size,
+            max_bytes=max_bytes,
+            jitter=jitter,
+            tenant_max_bytes=tenant_max_bytes,
+            clock=clock,
+        )
     )
 
 
@@ -89,17 +102,27 @@ def memory_engine(
     *,
     max_size: int,
     max_bytes: int | None,
+    jitter: float = 0.0,
+    tenant_max_bytes: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> MemoryEngine:
     """Build what `create_memory_cache` hides behind the methods of the protocol.
 
     Raises:
-        ConfigurationError: A limit or the TTL is not positive.
+        ConfigurationError: A limit or the TTL is not positive, or the jitter is no share.
     """
-    for name, number in (("max_size", max_size), ("max_bytes", max_bytes)):
+    for name, number in (
+        ("max_size", max_size),
+        ("max_bytes", max_bytes),
+        ("tenant_max_bytes", tenant_max_bytes),
+    ):
         if number is not None and number < 1:
             message = f"{name}={number!r} leaves no room in the cache."
             raise ConfigurationError(message, remedy="Give a positive number.")
     check_ttl(default_ttl)
-    store = Store(max_size=max_size, max_bytes=max_bytes, clock=clock)
-    return MemoryEngine(store, default_ttl=default_ttl, weighs=max_bytes is not None)
+    check_jitter(jitter)
+    store = Store(
+        max_size=max_size, max_bytes=max_bytes, tenant_max_bytes=tenant_max_bytes, clock=clock
+    )
+    weighs = max_bytes is not None or tenant_max_bytes is not None
+    return MemoryEngine(store, default_ttl=default_ttl, jitter=jitter, weighs=weighs)

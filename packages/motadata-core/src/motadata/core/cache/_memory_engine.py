@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -24,13 +25,15 @@ class MemoryEngine:
     Args:
         store: Where they are.
         default_ttl: Seconds that a value lives unless its terms say otherwise.
+        jitter: By which share of it a life is shortened at random.
         weighs: Whether the store wants to know how many bytes a value takes.
     """
 
-    def __init__(self, store: Store, *, default_ttl: float, weighs: bool) -> None:
+    def __init__(self, store: Store, *, default_ttl: float, jitter: float, weighs: bool) -> None:
         self.store = store
         self.flights = Flights()
         self._default_ttl = default_ttl
+        self._jitter = jitter
         self._weighs = weighs
 
     async def get(self, place: CacheKey) -> object | None:
@@ -111,5 +114,7 @@ class MemoryEngine:
             self.store.pop(place)
             return
         seconds = self._default_ttl if terms.ttl is None else terms.ttl
+        if self._jitter:
+            seconds *= 1.0 - random.random() * self._jitter  # noqa: S311 - no secret
         size = weigh(value) if self._weighs else 0
         self.store.put(place, value, ttl=seconds, size=size, tags=terms.tags)

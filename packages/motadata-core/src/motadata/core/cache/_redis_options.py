@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from motadata.core.cache._key import check_ttl
+from motadata.core.cache._key import check_jitter, check_ttl
 from motadata.core.cache._redis_server import RedisServer
 from motadata.core.errors import ConfigurationError
 
@@ -40,9 +40,7 @@ class RedisOptions:
             if not (number > 0 and math.isfinite(number)):
                 message = f"{name}={number!r} does not fit the cache."
                 raise ConfigurationError(message, remedy="Give a positive number.")
-        if not 0.0 <= self.jitter < 1.0:
-            message = f"jitter={self.jitter!r} is no share of a life."
-            raise ConfigurationError(message, remedy="Give a number from 0 to less than 1.")
+        check_jitter(self.jitter)
         check_ttl(self.default_ttl)
 
     @property

@@ -44,12 +44,23 @@ class Store:
 
     When it is full, the tenant that holds most gives up an entry, so a busy tenant cannot push a
     quiet one below its fair share. "Most" is to within a factor of two: tenants are ranked by the
-    bit length of what they hold, which makes the choice O(1).
+    bit length of what they hold, which makes the choice O(1). A tenant that has reached its own
+    quota makes room itself, whoever holds most.
     """
 
-    def __init__(self, *, max_size: int, max_bytes: int | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int,
+        max_bytes: int | None,
+        tenant_max_bytes: int | None = None,
+        clock: Callable[[], float],
+    ) -> None:
         self._max_size: Final = max_size
         self._max_bytes: Final = max_bytes
+        bounds = [bound for bound in (max_bytes, tenant_max_bytes) if bound is not None]
+        # What one value may take, and what one tenant may hold.
+        self._quota: Final = min(bounds, default=None)
         self._clock: Final = clock
         self._lock: Final = Lock()
         self._shelves: dict[str, Shelf] = {}
@@ -79,13 +90,16 @@ class Store:
         tenant, place = key.tenant, (key.namespace, key.key)
         with self._lock:
             shelf = self._shelves.get(tenant)
-            if self._max_bytes is not None and size > self._max_bytes:
+            if self._quota is not None and size > self._quota:
                 if shelf is not None and place in shelf.entries:
                     self._remove(tenant, shelf, place)
                 return
             if shelf is None:
                 shelf = self._shelves[tenant] = Shelf()
             shelf.put(place, Entry(value, self._clock() + ttl, size, tags))
+            while self._quota is not None and shelf.size > self._quota:
+                shelf.evict(place)
+                self._evictions += 1
             self._recount(tenant, shelf)
             while self._is_full():
                 self._evict(tenant, place)

@@ -101,7 +101,7 @@ def create_tiered_cache(
         max_size: Most copies in memory, and most entries while the server is away.
         max_bytes: About how much memory each of the two may take; None sets no limit.
         near_ttl: Seconds that a copy lives at most.
-        jitter: By which share of it a life on the server is shortened at random.
+        jitter: By which share of it a life is shortened at random.
         tenant_max_bytes: As for `create_redis_cache`.
         timeout: Seconds that the server may take for one call before it is held to be away.
         lease: As for `create_redis_cache`.
@@ -120,7 +120,13 @@ def create_tiered_cache(
         max_connections=max_connections,
     )
     check_ttl(near_ttl)
-    standby = memory_engine(default_ttl, max_size=max_size, max_bytes=max_bytes)
+    standby = memory_engine(
+        default_ttl,
+        max_size=max_size,
+        max_bytes=max_bytes,
+        jitter=jitter,
+        tenant_max_bytes=tenant_max_bytes,
+    )
     far = RedisEngine(options.server(redis_url), options, with_left=True)
     near = NearCache(max_size=max_size, max_bytes=max_bytes, longest=near_ttl)
     return TieredCache(TieredEngine(far, near, standby))

@@ -68,10 +68,11 @@ class Cache(Protocol):
         values: Mapping[str, object],
         *,
         ttl: float | None = None,
+        tags: Sequence[str] = (),
         namespace: str = "default",
         tenant_id: str | None = None,
     ) -> None:
-        """Store all values for `ttl` seconds each."""
+        """Store all values for `ttl` seconds each, each with all the tags."""
         ...
 
     async def get_or_compute(

@@ -265,6 +265,12 @@ class CacheConformance:
         assert await cache.get("a", tenant_id="globex") == 5
         assert await cache.delete("a", tenant_id="acme") is False
 
+    async def test_values_that_are_stored_together_carry_their_tags(self, cache: Cache) -> None:
+        await cache.set_many({"a": 1, "b": 2}, tags=["doc"], tenant_id="acme")
+        await cache.set_many({"c": 3}, tags=["other"], tenant_id="acme")
+        await cache.invalidate_tag("doc", tenant_id="acme")
+        assert await cache.get_many(["a", "b", "c"], tenant_id="acme") == {"c": 3}
+
     async def test_only_the_tags_of_the_last_value_count(self, cache: Cache) -> None:
         await cache.set("key", 1, tags=["old"], tenant_id="acme")
         await cache.set("key", 2, tags=["new"], tenant_id="acme")
