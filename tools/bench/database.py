@@ -138,7 +138,7 @@ async def measure_calls(server: EmbeddedPostgres, database: PostgresDatabase, ro
     show(
         "A read by primary key; ratios of min and (p25)",
         await compare(reads, rounds),
-        ("asyncpg connection", "asyncpg pool"),
+        ("asyncpg connection", "asyncpg connection, RLS by session", "asyncpg pool"),
     )
     show("A transaction of one read", await compare(blocks, rounds), ("asyncpg pool, transaction",))
     show("A write by primary key", await compare(writes, rounds), ("asyncpg pool",))

@@ -31,9 +31,14 @@ from motadata.gateway import (
     EmbeddingBatches,
     EmbeddingRequest,
     Governance,
+    Limits,
     LLMGateway,
+    ProviderLimits,
+    Rate,
     create_gateway,
 )
+from motadata.gateway.routing import Routing
+from motadata.gateway.usage import Pricing
 
 
 CALLS = 1_000
@@ -205,11 +210,13 @@ def _one(gateway: LLMGateway) -> Callable[..., Awaitable[object]]:
     return ask
 
 
-async def memory() -> None:
+async def memory(title: str, governance: Governance | None) -> None:
     """Call once for each tenant and provider, then 50,000 times, and see what stays."""
     names = ("one", "two", "three")
     providers = [Instant(name) for name in names]
-    async with create_gateway(providers, "one/m", default_embedding_model="one/e") as gateway:
+    async with create_gateway(
+        providers, "one/m", default_embedding_model="one/e", governance=governance
+    ) as gateway:
         await generate(gateway, "warm")
         await embed(gateway, "warm")
         before = resident()
@@ -220,12 +227,25 @@ async def memory() -> None:
         idle = resident() - before
         each = idle / TENANTS / len(names)
         print(
-            f"{TENANTS:,} tenants x 3 providers, idle: {idle / 1e6:.1f} MB, {each:.0f} bytes each"
+            f"{title}: {TENANTS:,} tenants x 3 providers, idle: {idle / 1e6:.1f} MB, "
+            f"{each:.0f} bytes each"
         )
         before = resident()
         for number in range(50_000):
             await gateway.generate_async(f"Hi {number}", tenant_id=f"t{number % TENANTS}")
-        print(f"50,000 calls: {(resident() - before) / 1e6:+.1f} MB")
+        print(f"{title}: 50,000 calls: {(resident() - before) / 1e6:+.1f} MB")
+
+
+def governed() -> Governance:
+    """Return all parts that keep something for each tenant and need no database."""
+    return Governance(
+        deduplication=Deduplication(),
+        prices=Pricing(),
+        limits=Limits(Rate(requests=60_000, tokens=60_000_000)),
+        batches=EmbeddingBatches(),
+        routing=Routing(),
+        provider_limits=ProviderLimits({"one": Rate(requests=60_000_000)}),
+    )
 
 
 def resident() -> int:
@@ -255,7 +275,8 @@ async def measure(rounds: int) -> None:
             print(f"{name:<10}" + await equal_calls(server, ask))
         await single_texts(server, max(5, rounds // 3))
     await cpu(rounds)
-    await memory()
+    await memory("as it comes", None)
+    await memory("governed", governed())
 
 
 def main() -> int:

@@ -23,7 +23,12 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from motadata.core.errors import DeadlineExceededError, ProviderError, SDKError
+from motadata.core.errors import (
+    DeadlineExceededError,
+    OverloadError,
+    ProviderError,
+    SDKError,
+)
 from motadata.core.resilience import (
     AdaptiveLimit,
     BreakerPolicy,
@@ -125,6 +130,7 @@ class Outcome:
     attempts: int = 0
     served: int = 0
     good: list[float] = field(default_factory=list)
+    admitted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -195,9 +201,12 @@ async def offer(
         try:
             await call(outcome)
         except SDKError as error:
+            if not isinstance(error, OverloadError):
+                outcome.admitted.append(time.perf_counter() - began)
             outcome.errors[type(error).__name__] = outcome.errors.get(type(error).__name__, 0) + 1
             return
         outcome.good.append(time.perf_counter() - began)
+        outcome.admitted.append(outcome.good[-1])
 
     tasks: set[asyncio.Task[None]] = set()
     with tenant_scope(tenant):
@@ -248,7 +257,7 @@ async def compare(seconds: float) -> None:
             refused = f"{late(got.refused, 0.5):.2f}/{late(got.refused):.1f}"
             print(
                 f"{name:24}{load:8g}x{got.goodput():11.0f}{got.goodput() / peak:9.2f}"
-                f"{got.attempts / got.calls:8.3f}{sent:7.2f}{late(got.good):9.0f}{refused:>20}"
+                f"{got.attempts / got.calls:8.3f}{sent:7.2f}{late(got.admitted):9.0f}{refused:>20}"
                 f"  {got.errors}"
             )
             await client.close()
