@@ -30,6 +30,7 @@ from motadata.core.models import CompletionChunk, Message, ToolCall, ToolDefinit
 from motadata.core.tenancy import TenantId, tenant_scope
 from motadata.core.testing.openai_server import OpenAIServer, Reply
 from motadata.gateway import (
+    ALIVE,
     AnthropicProvider,
     ChatOptions,
     ChatRequest,
@@ -78,7 +79,7 @@ def provider(model: str, openai: OpenAIProvider, anthropic: AnthropicProvider) -
 
 
 async def streamed(provider: Provider, request: ChatRequest) -> list[CompletionChunk]:
-    return [chunk async for chunk in provider.stream(request)]
+    return [chunk async for chunk in provider.stream(request) if chunk != ALIVE]
 
 
 async def test_openai_is_asked_in_its_words(openai: OpenAIProvider, openai_server: OpenAIServer):

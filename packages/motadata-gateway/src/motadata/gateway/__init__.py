@@ -27,7 +27,7 @@ from motadata.gateway._limits import Limits, ProviderLimits
 from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._native import AnthropicProvider, HttpLimits, OpenAIProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL
-from motadata.gateway._provider import Provider
+from motadata.gateway._provider import ALIVE, Provider
 from motadata.gateway._rates import Rate, Sharing
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatOptions, ChatRequest, EmbeddingRequest
@@ -39,6 +39,7 @@ from motadata.gateway._version import __version__
 
 
 __all__ = [
+    "ALIVE",
     "EMBEDDING_MODEL",
     "EXTRACTIVE_MODEL",
     "UNKNOWN",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 from motadata.core.errors import GatewayError
 from motadata.core.models import (
@@ -15,6 +15,7 @@ from motadata.core.models import (
     CompletionChunk,
     Embeddings,
     Health,
+    HealthStatus,
     Message,
     ToolDefinition,
 )
@@ -44,6 +45,13 @@ _ENDING = 5.0
 _COUNTED_HERE = 2_000
 _NOBODY = Attribution()
 _PLAIN = ChatOptions()
+
+
+@runtime_checkable
+class _HasHealth(Protocol):
+    async def health(self) -> Health:
+        """Say how it is."""
+        ...
 
 
 class LLMGateway:
@@ -301,10 +309,20 @@ class LLMGateway:
         return await self._embed(call)
 
     async def health(self) -> Health:
-        """Say which providers can be called; nothing is called for it."""
+        """Say which providers can be called, and how the parts are; nothing is called for it.
+
+        A part that is unwell, such as a usage log whose database is away, makes the gateway
+        degraded: calls go on.
+        """
         if self._closed:
             return Health("down", detail="The gateway is closed.")
-        return await self._routes.health(self._default_model, self._default_embedding_model)
+        health = await self._routes.health(self._default_model, self._default_embedding_model)
+        parts = [await part.health() for part in self._parts if isinstance(part, _HasHealth)]
+        unwell = [part.detail for part in parts if part.status != "ok"]
+        if not unwell:
+            return health
+        status: HealthStatus = "degraded" if health.status == "ok" else health.status
+        return Health(status, detail=" ".join(filter(None, (health.detail, *unwell))))
 
     async def aclose(self) -> None:
         """Close what governs the calls, then the providers; calls fail from now on."""

@@ -146,7 +146,7 @@ class Limits(_Turns):
     """Limits what each tenant may use, in all and of single models; its calls wait in its own line.
 
         Limits(Rate(requests=600, tokens=200_000))
-        Limits(lambda tenant: GOLD if tenant in gold else STANDARD, redis_url="redis://…")
+        Limits(lambda tenant: GOLD if tenant in gold else STANDARD, sharing=shared)
 
     Args:
         tenants: What each tenant may use, or what says so for each tenant; None for no limit. A

@@ -14,6 +14,7 @@ from motadata.gateway import _wire
 from motadata.gateway._keys import KeySource, key_for
 from motadata.gateway._litellm_errors import mapped
 from motadata.gateway._litellm_module import loaded
+from motadata.gateway._provider import ALIVE
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway._wire_requests import chat_arguments
 from motadata.gateway._wire_streams import StreamCollector
@@ -99,8 +100,7 @@ class LiteLLMProvider:
             try:
                 async for part in response:
                     text = collector.text_of(part)
-                    if text:
-                        yield CompletionChunk(text)
+                    yield CompletionChunk(text) if text else ALIVE
                 collector.ended(complete=_has_reason(response))
             finally:
                 await _close(response)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
+
+
+ALIVE: Final = CompletionChunk("")
+"""A part of a stream that says nothing but that more is coming; no caller gets it."""
 
 
 @runtime_checkable
@@ -43,7 +47,8 @@ class Provider(Protocol):
     def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
         """Yield the answer as it comes; the last chunk carries finish reason, tools and usage.
 
-        Closing the iterator ends the request.
+        What has no text yet, such as the arguments of a tool call, is told as `ALIVE`: the gateway
+        gives up a stream from which nothing comes. Closing the iterator ends the request.
         """
         ...
 

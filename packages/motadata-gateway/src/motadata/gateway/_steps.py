@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from motadata.gateway._call import (
     Request,
     Result,
 )
+from motadata.gateway._provider import ALIVE
 from motadata.gateway._requests import (
     ChatRequest,
     EmbeddingRequest,
@@ -235,9 +237,16 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
     answer = Completion("", call.request.model, "unknown")
     pieces: list[str] = []
     stream = call.provider.stream(call.request)
+    # Who relays parts limits the wait for the first one, too.
+    hears: Callable[[], None] | None = getattr(emit, "alive", None)
     try:
         async with aclosing(stream) as chunks, SilenceLimit(call.timeout) as silence:  # type: ignore[type-var]  # async generators all
             async for chunk in chunks:
+                if chunk == ALIVE:
+                    silence.begins()
+                    if hears is not None:
+                        hears()
+                    continue
                 silence.ended()
                 pieces.append(chunk.text)
                 if chunk.finish_reason is not None:

@@ -17,6 +17,7 @@ from motadata.core.observability import inject_trace
 from motadata.gateway._keys import KeySource, checked_key, key_for
 from motadata.gateway._native._failures import failure_within
 from motadata.gateway._native._http import HttpClient, HttpLimits, checked_address
+from motadata.gateway._provider import ALIVE
 from motadata.gateway._requests import ChatRequest
 
 
@@ -121,10 +122,14 @@ class NativeProvider(ABC):
         )
         async with aclosing(events) as batches:  # type: ignore[type-var]  # an async generator
             async for batch in batches:
+                said = False
                 for event in batch:
                     text = collector.take(event)
                     if text:
+                        said = True
                         yield CompletionChunk(text)
+                if not said:
+                    yield ALIVE
         answer = collector.completion()
         yield CompletionChunk("", answer.finish_reason, answer.tool_calls, answer.usage)
 

@@ -10,6 +10,7 @@ from typing import Final, Generic
 
 from motadata.core.errors import (
     CircuitOpenError,
+    ConfigurationError,
     ContentPolicyError,
     ContextLengthError,
     DeadlineExceededError,
@@ -35,6 +36,8 @@ _PASSABLE: Final = (
     CircuitOpenError,
     OverloadError,
     DeadlineExceededError,
+    # A key that is refused, or a model that its provider does not know.
+    ConfigurationError,
 )
 """Errors of one model that say nothing about the others."""
 _LEAST: Final = 0.001
@@ -152,7 +155,9 @@ class Journey(Generic[Request, Result]):
             raise error
         if self._error is None or not isinstance(error, CircuitOpenError):
             self._error = error
-        _log.info(
+        # What is set up wrongly stays so until somebody mends it.
+        log = _log.warning if isinstance(error, ConfigurationError) else _log.info
+        log(
             "model_failed", model=model, code=error.code, left=len(self._pending), round=self._round
         )
 

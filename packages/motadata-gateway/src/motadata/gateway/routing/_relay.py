@@ -44,6 +44,13 @@ class Relay:
         self._ahead = "".join(self._said)
         self._said = [self._ahead] if self._ahead else []
 
+    def alive(self) -> None:
+        """Note that the provider is at work, though there is nothing to pass on yet."""
+        if self.timer is not None:
+            self.timer.reschedule(None)
+            self.timer = None
+        self.heard = time.monotonic()
+
     async def __call__(self, part: CompletionChunk) -> None:
         """Pass on what the reader does not have yet.
 
@@ -67,9 +74,7 @@ class Relay:
                 model=part.model,
                 call_id=part.call_id,
             )
-        if self.timer is not None:
-            self.timer.reschedule(None)
-            self.timer = None
+        self.alive()
         if part.text:
             self._said.append(part.text)
         await self._emit(part)

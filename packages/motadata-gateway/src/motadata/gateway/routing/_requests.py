@@ -11,6 +11,7 @@ from typing import Final, Generic
 
 from motadata.core.errors import (
     CircuitOpenError,
+    ConfigurationError,
     ProviderError,
     RateLimitError,
     SDKError,
@@ -31,6 +32,7 @@ _NEGLIGIBLE: Final = 0.002
 """Seconds; a call whose time is shorter by less goes on as it is."""
 _REFUSED: Final = 5.0
 """Seconds for which a model is asked last after it refused for good: a key, a name, a right."""
+_MAKES_REST: Final = (ProviderError, ConfigurationError)
 
 
 def speaks_against(error: BaseException) -> bool:
@@ -164,7 +166,7 @@ class Asking(Generic[Request, Result]):
             self.ready_in[model] = wait
         if isinstance(error, CircuitOpenError) or not speaks_against(error):
             health.abandoned(admissions)
-            if isinstance(error, ProviderError) and not isinstance(error, DivergedError):
+            if isinstance(error, _MAKES_REST) and not isinstance(error, DivergedError):
                 health.rest(tenant, model, _REFUSED)
         else:
             health.failed(tenant, provider, model, admissions, began=started)
