@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,15 +14,18 @@ from uuid import uuid4
 
 import pytest
 
+from motadata.core.database import create_database
 from motadata.core.errors import (
     BudgetExceededError,
     ConfigurationError,
     DatabaseError,
     ProviderError,
 )
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
 from motadata.core.protocols import Database
 from motadata.core.testing.manual_clock import ManualClock
+from motadata.core.testing.plugin import DatabaseDsns
 from motadata.gateway import (
     Call,
     CallNotes,
@@ -342,6 +348,161 @@ async def test_calls_are_refused_while_the_database_is_away_unless_it_is_allowed
     gateway = opened(shop, lax)
     assert (await ask(gateway, tenant)).text == "answer"
     await gateway.aclose()
+
+
+class Stalled:
+    """Makes the transactions of a database wait, as when its server hangs.
+
+    Args:
+        database: It is changed.
+        resists: Whether transactions do not end when they are cancelled, but go on.
+    """
+
+    def __init__(self, database: Database, *, resists: bool = False) -> None:
+        self._resists = resists
+        self._run = database.run_transaction
+        self.asked = asyncio.Event()
+        self.back = asyncio.Event()
+        self.tries = 0
+        database.run_transaction = self.run  # type: ignore[method-assign, assignment]  # as when it hangs
+
+    async def run(self, *arguments: object, **options: object) -> object:
+        self.tries += 1
+        self.asked.set()
+        try:
+            await self.back.wait()
+        except asyncio.CancelledError:
+            if not self._resists:
+                raise
+            await self.back.wait()
+        return await self._run(*arguments, **options)  # type: ignore[arg-type]  # passed on as they are
+
+
+class Watch(Till):
+    """A part behind the budgets that sees how much time is left to calls."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float] = []
+
+    async def chat(
+        self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+    ) -> Completion:
+        self.timeouts.append(call.timeout)
+        return await proceed(call)
+
+
+async def test_calls_end_within_their_time_while_the_server_hangs_and_pass_when_it_is_back(
+    database: Database,  # its tables are there
+    database_dsns: DatabaseDsns,
+    shop: Shop,
+    tenant: str,
+) -> None:
+    async with create_database(database_dsns.runtime, max_connections=1) as own:
+        budgets = Budgets(own, [Budget(name="month", tokens=1_000_000)])
+        rows = await own.execute_query("select pg_backend_pid() as pid", tenant_id=tenant)
+        backend = int(str(rows[0]["pid"]))
+        async with opened(shop, budgets) as gateway:
+            os.kill(backend, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                calls = (ask(gateway, tenant, timeout=0.5, cache="bypass") for _ in range(100))
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+                took = time.monotonic() - began
+            finally:
+                os.kill(backend, signal.SIGCONT)
+            kinds = {(type(each), getattr(each, "retryable", None)) for each in outcomes}
+            assert (kinds, shop.served) == ({(DatabaseConnectionError, True)}, 0)
+            assert took < 2.5  # one time limit; the machine may be busy
+
+            assert (await ask(gateway, tenant)).text == "answer"
+            assert await spent(budgets, tenant) == (Decimal("1.00"), 100)
+
+
+@pytest.mark.parametrize("resists", [False, True])
+async def test_question_that_fails_is_everybodys_failure_for_a_second(
+    database: Database, shop: Shop, tenant: str, *, resists: bool
+) -> None:
+    stalled, clock = Stalled(database, resists=resists), ManualClock()
+    budgets = Budgets(database, [Budget(name="month", tokens=1_000_000)], timeout=0.2, clock=clock)
+    async with opened(shop, budgets) as gateway:
+        began = time.monotonic()
+        calls = (ask(gateway, tenant) for _ in range(100))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(each) for each in outcomes} == {DatabaseConnectionError}
+        assert time.monotonic() - began < 5  # not 100 times 0.2 seconds
+        stalled.back.set()
+        with pytest.raises(DatabaseConnectionError, match="did not answer in time"):
+            await ask(gateway, tenant)
+        assert stalled.tries == 1
+
+        await clock.advance(1)
+        assert (await ask(gateway, tenant)).text == "answer"
+
+
+async def test_caller_who_leaves_takes_neither_the_answer_nor_the_money_from_the_next(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    stalled = Stalled(database)
+    budgets = Budgets(database, [Budget(name="month", tokens=110)])
+    async with opened(shop, budgets) as gateway:
+        first = asyncio.create_task(ask(gateway, tenant, timeout=0.05))
+        await stalled.asked.wait()
+        second = asyncio.create_task(ask(gateway, tenant, timeout=30))
+        with pytest.raises(DatabaseConnectionError, match="in the time that the call has"):
+            await first
+        stalled.back.set()
+        assert (await second).text == "answer"
+        assert stalled.tries == 1
+
+
+async def test_wait_for_the_record_counts_towards_the_calls_time(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    stalled, watch = Stalled(database), Watch()
+    budgets = Budgets(database, [Budget(name="month", tokens=1_000)])
+    governance = Governance(budgets=budgets, limits=watch)
+    async with create_gateway([shop], "shop/large", governance=governance) as gateway:
+        call = asyncio.create_task(ask(gateway, tenant, timeout=30))
+        await stalled.asked.wait()
+        await asyncio.sleep(0.05)
+        stalled.back.set()
+        await call
+    assert watch.timeouts[0] < 30 - 0.04
+
+
+async def test_calls_that_go_on_alone_do_not_stand_in_line_for_a_server_that_hangs(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    stalled = Stalled(database)
+    budgets = Budgets(
+        database,
+        [Budget(name="month", tokens=1_000_000)],
+        without_database="allow",
+        timeout=0.5,
+        clock=ManualClock(),
+    )
+    async with opened(shop, budgets) as gateway:
+        began = time.monotonic()
+        await asyncio.gather(*(ask(gateway, tenant, timeout=0.2) for _ in range(50)))
+        await asyncio.gather(*(ask(gateway, tenant) for _ in range(50)))
+        assert time.monotonic() - began < 5  # not 100 times half a second
+        assert stalled.tries == 1
+        stalled.back.set()
+        assert await spent(budgets, tenant) == (Decimal("100.00"), 10_000)
+
+
+async def test_gateway_closes_while_the_server_hangs(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    Stalled(database)
+    budgets = Budgets(database, [Budget(name="month", tokens=1_000)], timeout=0.1)
+    gateway = opened(shop, budgets)
+    await gateway.__aenter__()
+    with pytest.raises(DatabaseConnectionError):
+        await ask(gateway, tenant, timeout=0.01)
+    async with asyncio.timeout(10):
+        await gateway.aclose()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "gateway-budget"]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.resilience import RetryPolicy
 from motadata.core.testing.openai_server import OpenAIServer, Reply
 from motadata.gateway import (
+    ALIVE,
     Call,
     CallNotes,
     ChatRequest,
@@ -340,12 +341,49 @@ async def test_conversation_that_no_model_can_take_is_refused_once() -> None:
     assert [model.calls for model in models] == [1, 1]
 
 
-async def test_key_that_is_refused_makes_the_next_model_answer() -> None:
-    models = [Model("a", ProviderError("Bad key.", status=401)), Model("b")]
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_key_or_name_that_is_refused_makes_the_next_model_answer(
+    servers: tuple[OpenAIServer, OpenAIServer], status: int
+) -> None:
+    first, second = servers
+    first.always(Reply(status=status))
+    async with opened(servers, both()) as gateway:
+        answers = [await gateway.generate_async(f"{n}", tenant_id="acme") for n in range(3)]
+    assert [answer.model for answer in answers] == ["b/m"] * 3
+    assert answers[0].fallback_from == "a/m"
+    # It stays so for a while: nobody asks it first again.
+    assert len(first.requests) == 1
+    assert len(second.requests) == 3
+
+
+async def test_key_that_is_refused_by_all_is_told_as_what_it_is() -> None:
+    error = ConfigurationError("The key was refused.")
+    models = [Model("a", error), Model("b", error)]
     async with among(models, Route(("a/m", "b/m"))) as gateway:
-        for _ in range(3):
-            assert (await gateway.generate_async("Hi", tenant_id="acme")).text == "from b"
-    assert models[0].calls == 1
+        with pytest.raises(ConfigurationError, match="refused"):
+            await gateway.generate_async("Hi", tenant_id="acme")
+    assert [model.calls for model in models] == [1, 1]
+
+
+class Thinking(Model):
+    """Is at work for a while before it says anything."""
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            yield ALIVE
+        yield CompletionChunk("At last.")
+        yield CompletionChunk("", "stop", usage=Usage(10, 10))
+
+
+async def test_stream_in_which_a_provider_is_at_work_is_no_silent_one() -> None:
+    models = [Thinking("a"), Model("b")]
+    async with among(models, Route(("a/m", "b/m"))) as gateway:
+        stream = gateway.stream("Hi", timeout=0.5, tenant_id="acme")
+        assert [chunk.text async for chunk in stream] == ["At last.", ""]
+    async with create_gateway([Thinking("a")], "a/m") as gateway:
+        stream = gateway.stream("Hi", timeout=0.3, tenant_id="acme")
+        assert [chunk.text async for chunk in stream] == ["At last.", ""]
 
 
 class Flaky(Model):
@@ -451,6 +489,58 @@ async def test_cancelled_call_leaves_nothing_behind() -> None:
         await asyncio.wait({call})
         assert call.cancelled()
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "gateway-hedge"]
+
+
+class Stubborn(Model):
+    """A provider that does not let go when it is cancelled."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.lets_go = asyncio.Event()
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await self.lets_go.wait()
+        raise ProviderError("Too late.", retryable=True)
+
+
+async def test_provider_that_resists_its_end_does_not_hold_a_hedged_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("motadata.gateway.routing._hedge._ENDING", 0.05)
+    stubborn = Stubborn("a")
+    async with among([stubborn, Model("b")], Route(("a/m", "b/m"), hedge_after=0.01)) as gateway:
+        async with asyncio.timeout(5):
+            answer = await gateway.generate_async("Hi", tenant_id="acme")
+        left = [task for task in asyncio.all_tasks() if task.get_name() == "gateway-hedge"]
+        stubborn.lets_go.set()
+        await asyncio.wait(left, timeout=5)
+    assert (answer.text, len(left)) == ("from b", 1)
+    assert left[0].done()
+
+
+async def test_request_that_resists_its_end_counts_as_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("motadata.gateway.routing._hedge._ENDING", 0.05)
+    notes, stubborn = CallNotes(), Stubborn("a")
+    request = ChatRequest("a/m", (Message("user", "Hi"),))
+    call = Call(request, stubborn, 1.0, "acme", None, "use", notes=notes)
+
+    async def ask(asked: Call[ChatRequest], target: Target) -> Completion:
+        asked.notes.attempts += 1
+        if target.model == "a/m":
+            return await stubborn.complete(asked.request)
+        return Completion("from b", "b/m")
+
+    targets = (Target(model="a/m"), Target(model="b/m"))
+    await first_answer(call, ask, targets, after=0.01)
+    left = [task for task in asyncio.all_tasks() if task.get_name() == "gateway-hedge"]
+    stubborn.lets_go.set()
+    await asyncio.wait(left, timeout=5)
+    assert (notes.attempts, notes.lost) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,63 @@ async def test_row_that_the_database_refuses_is_kept_aside_and_stops_nobody(
     assert await counted(database, acme) == 1
 
 
+def leave_unfit(directory: Path, tenant: str, rows: int) -> int:
+    """Leave rows that the database refuses as a dead instance would; return the bytes of one."""
+    line = Line(tenant, b'{"call_id": "none"}')
+    left = Folder.create(directory)
+    left.append(left.segment(1), [line] * rows)
+    left.close()
+    return len(line.packed())
+
+
+def set_aside(directory: Path) -> list[int]:
+    return sorted(path.stat().st_size for path in directory.glob("*/*.refused"))
+
+
+async def send_all(log: UsageLog, directory: Path) -> str:
+    """Wait until no rows are left to send, and return what the health says."""
+    await until(lambda: not list(directory.glob("*/*.seg")))
+    return (await log.health()).detail
+
+
+async def test_refused_rows_are_kept_up_to_a_limit_and_the_rest_is_counted(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    size = leave_unfit(tmp_path, acme, rows=5)
+    policy = UsagePolicy(interval=0.01, closing=0.2, most_bytes=2 * size + 1)
+    async with UsageLog(database, tmp_path, policy) as log:
+        assert await send_all(log, tmp_path) == "3 calls were not written down."
+
+    assert set_aside(tmp_path) == [2 * size]
+
+
+async def test_refused_rows_of_dead_instances_count_towards_the_limit(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    size = leave_unfit(tmp_path, acme, rows=2)
+    policy = UsagePolicy(interval=0.01, closing=0.2, most_bytes=3 * size)
+    async with UsageLog(database, tmp_path, policy) as log:
+        assert await send_all(log, tmp_path) == ""
+    leave_unfit(tmp_path, acme, rows=2)
+    async with UsageLog(database, tmp_path, policy) as log:
+        assert await send_all(log, tmp_path) == "1 calls were not written down."
+
+    assert set_aside(tmp_path) == [size, 2 * size]
+
+
+async def test_full_set_of_refused_rows_stops_nobody(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    size = leave_unfit(tmp_path, acme, rows=9)
+    policy = UsagePolicy(interval=0.01, closing=0.2, most_bytes=8 * size)
+    async with UsageLog(database, tmp_path, policy) as log:
+        await record(log, acme)  # before the rows that were left count as waiting
+        await asyncio.wait_for(log.flush(), 10)
+        assert await send_all(log, tmp_path) == "1 calls were not written down."
+
+    assert await counted(database, acme) == 1
+
+
 async def test_directory_that_cannot_be_written_is_refused(
     database: Database, tmp_path: Path
 ) -> None:

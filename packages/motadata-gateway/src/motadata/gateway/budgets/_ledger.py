@@ -74,7 +74,7 @@ class Ledger:
     Attributes:
         database: Where the gateway's migrations have run.
         lease: Seconds for which a share holds what it holds when nobody renews it.
-        timeout: Seconds that a question may take.
+        timeout: Seconds that a question may take, and each statement of it.
     """
 
     database: Database

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from motadata.core.clock import SYSTEM_CLOCK, Clock
 from motadata.core.errors import BudgetExceededError, ConfigurationError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.protocols import Database
+from motadata.core.resilience import remaining
 from motadata.core.tenancy import TenantId, resolve_tenant
 from motadata.gateway._call import Call, Proceed, Request, Result
 from motadata.gateway._charges import may_be_charged
@@ -22,6 +24,10 @@ from motadata.gateway.budgets._ledger import Ledger
 from motadata.gateway.budgets._policy import Amount, Budget, BudgetState
 from motadata.gateway.budgets._share import Share
 from motadata.gateway.budgets._shares import BudgetsOf, Shares, Told
+
+
+_WAITED: Final = 0.001
+"""Seconds; a shorter wait leaves a call's time limit as it is."""
 
 
 def _now() -> datetime:
@@ -50,7 +56,8 @@ class Budgets:
             counted later.
         report_every: Seconds between two reports of what was spent.
         lease: Seconds for which a share stays held when its instance is gone.
-        timeout: Seconds that a question to the database may take.
+        timeout: Seconds that a question to the database may take. A call waits for it no longer
+            than its own time limit; after a failure none waits for a second.
         estimator: Estimates what calls will use.
         clock: Measures leases.
         now: Says which period it is; returns an aware datetime.
@@ -96,7 +103,7 @@ class Budgets:
         Raises:
             BudgetExceededError: It is not covered; says by which budget, and when that resets.
             ConfigurationError: A budget of money does not know what the model costs.
-            DatabaseError: The record of budgets is away.
+            DatabaseError: The record of budgets is away, or slower than the call may be.
         """
         tenant = resolve_tenant(call.tenant_id)
         shares = self._shares.of(tenant)
@@ -104,7 +111,7 @@ class Budgets:
             return await proceed(call)
         expected = self._estimator.of(call)
         amount = self._amount(call, expected, shares)
-        await self._reserve(shares, amount, tenant)
+        call = await self._reserved(call, shares, amount, tenant)
         asked = call.request.model
         cheaper = _cheaper(shares)
         if cheaper is not None and cheaper != asked:
@@ -130,7 +137,7 @@ class Budgets:
         Raises:
             BudgetExceededError: They are not; says by which budget, and when that resets.
             ConfigurationError: A budget of money does not know what the model costs.
-            DatabaseError: The record of budgets is away.
+            DatabaseError: The record of budgets is away, or slower than the call may be.
         """
         tenant = resolve_tenant(call.tenant_id)
         shares = self._shares.of(tenant)
@@ -138,7 +145,7 @@ class Budgets:
             return await proceed(call)
         expected = self._estimator.embedding(call.request)
         amount = self._amount(call, expected, shares)
-        await self._reserve(shares, amount, tenant)
+        call = await self._reserved(call, shares, amount, tenant)
         result = await self._settled(call, proceed, shares, amount)
         usage = self._estimator.used(result, None, expected)
         self._settle(shares, amount, self._actual(call, usage, amount, call.notes.attempts))
@@ -196,11 +203,17 @@ class Budgets:
             actual += amount
         return actual
 
-    async def _reserve(self, shares: Sequence[Share], amount: Amount, tenant: TenantId) -> None:
+    async def _reserved(
+        self, call: Call[Request], shares: Sequence[Share], amount: Amount, tenant: TenantId
+    ) -> Call[Request]:
+        """Reserve from every share, and return the call with the time that is left."""
+        began = time.monotonic()
+        left = remaining(call.timeout)
+        end = began + (call.timeout if left is None else left)
         reserved: list[Share] = []
         try:
             for share in shares:
-                granted = await share.reserve(amount)
+                granted = await share.reserve(amount, timeout=max(0.0, end - time.monotonic()))
                 self._shares.tell(share)
                 if not granted:
                     raise _exceeded(share, tenant)  # noqa: TRY301 - what the others gave goes back
@@ -208,6 +221,10 @@ class Budgets:
         except BaseException:
             self._settle(reserved, amount, Amount())
             raise
+        waited = time.monotonic() - began
+        if waited < _WAITED or call.emit is not None:
+            return call
+        return replace(call, timeout=max(_WAITED, call.timeout - waited))
 
     async def _settled(
         self,

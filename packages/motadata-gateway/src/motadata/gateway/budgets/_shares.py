@@ -83,7 +83,8 @@ class Shares:
 
         A report that fails is logged and made up for by a later one.
         """
-        # Longer than a call can wait for its reservation: nobody holds a share that is given back.
+        # Longer than a question takes, and each renews `used_at`: nobody stands in line for a share
+        # that is given back.
         idle = self._clock.now() - _IDLE * max(self._report_every, self.ledger.timeout)
         for key, share in list(self._shares.items()):
             keep = share.used_at >= idle
@@ -100,7 +101,7 @@ class Shares:
         """Report what is left to report, and give every share back."""
         if self._reporter is not None:
             self._reporter.cancel()
-            await asyncio.gather(self._reporter, return_exceptions=True)
+            await asyncio.wait({self._reporter}, timeout=_LONGEST_END)
         try:
             async with asyncio.timeout(_LONGEST_END):
                 for share in self._shares.values():
@@ -108,6 +109,7 @@ class Shares:
                     self.tell(share)
         except (DatabaseError, TimeoutError):
             _log.warning("budget_reports_lost", shares=len(self._shares))
+        await asyncio.gather(*(share.close() for share in self._shares.values()))
         self._shares.clear()
         if self._telling:
             await asyncio.wait(self._telling, timeout=_LONGEST_TELLING)

@@ -8,11 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from typing import Final
 
 from motadata.core.errors import SDKError
 from motadata.gateway._call import Call, CallNotes, Request, Result
 from motadata.gateway._usages import total
 from motadata.gateway.routing._policy import Target
+
+
+_ENDING: Final = 5.0
+"""Seconds for requests that were given up to end; one that takes longer is left behind."""
 
 
 async def first_answer(
@@ -59,15 +64,29 @@ async def first_answer(
                 failures[target] = error
         return failures
     finally:
-        await _end(running)
-        _merge(call.notes, running)
+        try:
+            await _end(running)
+        finally:
+            _merge(call.notes, running)
 
 
 async def _end(running: Mapping[asyncio.Task[Result], object]) -> None:
     for task in running:
         task.cancel()
-    # Each ends at its next await: a provider's request is closed, not waited for.
-    await asyncio.gather(*running, return_exceptions=True)
+        task.add_done_callback(_looked_at)
+    # Each ends at its next await: a provider's request is closed, not waited for. A provider that
+    # does not let go must not hold the call.
+    await asyncio.wait(running, timeout=_ENDING)
+
+
+def _looked_at(task: asyncio.Task[Result]) -> None:
+    """Take what a request ends with: nobody else may be there any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _was_given_up(task: asyncio.Task[Result]) -> bool:
+    return not task.done() or task.cancelled()
 
 
 def _merge(
@@ -79,9 +98,9 @@ def _merge(
         notes.lost += own.lost
         if own.spent is not None:
             spent.append(own.spent)
-        elif task.cancelled():
+        elif _was_given_up(task):
             notes.lost += own.attempts - own.lost
-        if not task.cancelled() and task.exception() is None:
+        if not _was_given_up(task) and task.exception() is None:
             notes.provider, notes.model = own.provider, own.model
             notes.price_version = own.price_version
     # What an earlier attempt was charged counts on.

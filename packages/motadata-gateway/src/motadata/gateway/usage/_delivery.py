@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -219,8 +219,7 @@ class Delivery:
             found = await asyncio.to_thread(spool.read, segment.path)
             refused = await insert(self._database, found.lines, timeout=self._policy.timeout)
             if refused:
-                kept = segment.path.with_suffix(".refused")
-                await asyncio.to_thread(segment.folder.append, kept, refused)
+                await self._set_aside(segment.folder, refused)
             await asyncio.to_thread(segment.path.unlink, missing_ok=True)
         except (SDKError, OSError, TimeoutError) as error:
             failing = str(getattr(error, "code", type(error).__name__))
@@ -239,6 +238,18 @@ class Delivery:
         if segment.folder is not self._folder and not self._remaining(segment.folder):
             await asyncio.to_thread(segment.folder.close)
         return True
+
+    async def _set_aside(self, folder: Folder, refused: Sequence[Line]) -> None:
+        """Keep what the database refuses beside the rest, within a limit of its own."""
+        lost = await asyncio.to_thread(
+            folder.set_aside, refused, most_bytes=self._policy.most_bytes
+        )
+        if not lost:
+            return
+        self.dropped += len(lost)
+        for line in lost:
+            _dropped.add(1, tenant_id=line.tenant_id)
+        _log.error("usage_refused_dropped", calls=len(lost), most_bytes=self._policy.most_bytes)
 
     def _remaining(self, folder: Folder) -> bool:
         return any(segment.folder is folder for segment in self._pending)

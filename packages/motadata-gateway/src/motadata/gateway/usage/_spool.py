@@ -2,7 +2,7 @@
 
     <directory>/<instance>/lock       held as long as the instance lives
     <directory>/<instance>/<n>.seg    lines: CRC-32, tenant, JSON
-    <directory>/<instance>/<n>.refused    lines that the database will never take, for a person
+    <directory>/<instance>/rows.refused   lines that the database will never take, for a person
 
 A segment is written and flushed to the disk once an interval, and deleted when the database has
 all its lines. An instance that finds a folder whose lock nobody holds takes its segments over;
@@ -16,6 +16,7 @@ import fcntl
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -28,6 +29,7 @@ from motadata.core.tenancy import TenantId
 
 _LOCK: Final = "lock"
 _SEGMENT: Final = ".seg"
+_REFUSED: Final = "rows.refused"
 _PRIVATE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 
@@ -134,6 +136,27 @@ class Folder:
             _sync(self.path)
         return len(data)
 
+    def set_aside(self, lines: Sequence[Line], *, most_bytes: int) -> Sequence[Line]:
+        """Keep lines for a person, and return those for which there is no room.
+
+        Args:
+            lines: What the database refused.
+            most_bytes: How much may be kept so in the whole directory; what came first stays.
+
+        Raises:
+            OSError: The disk is full or broken; nothing was kept.
+        """
+        room = most_bytes - _set_aside_bytes(self.path.parent)
+        fitting = 0
+        for line in lines:
+            room -= len(line.packed())
+            if room < 0:
+                break
+            fitting += 1
+        if fitting:
+            self.append(self.path / _REFUSED, lines[:fitting])
+        return lines[fitting:]
+
     def segment(self, number: int) -> Path:
         """Return where a segment is kept."""
         return self.path / f"{number:012}{_SEGMENT}"
@@ -165,6 +188,15 @@ def read(segment: Path) -> Read:
         else:
             lines.append(line)
     return Read(tuple(lines), damaged)
+
+
+def _set_aside_bytes(directory: Path) -> int:
+    total = 0
+    # With `*`, since there was one such file a segment.
+    for path in directory.glob("*/*.refused"):
+        with suppress(FileNotFoundError):  # somebody has looked at it
+            total += path.stat().st_size
+    return total
 
 
 def _unpacked(packed: bytes) -> Line | None:
