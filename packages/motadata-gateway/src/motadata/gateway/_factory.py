@@ -62,10 +62,9 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
         tenant_keys: Knows the keys that tenants brought along, which are used in place of ours.
         timeout: Seconds for a call that names none.
         embedding_threads: Threads of the offline embedding model, 1 to 16.
-        governance: What records, limits, pays, guards and routes the calls. None only joins equal
-            calls that are under way, prices them, and sends texts to embed together.
-        arrange: Takes the steps of a conversation in their order and returns those to pass
-            instead: with one more, one replaced, or one left out.
+        governance: What records, limits, pays, guards and routes the calls. None joins equal calls,
+            prices them, and sends texts to embed together.
+        arrange: Takes the steps of a conversation in their order and returns those to pass.
         arrange_embedding: The same for the steps of `embed`.
 
     Raises:
