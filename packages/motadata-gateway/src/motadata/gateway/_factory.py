@@ -68,8 +68,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
         arrange_embedding: The same for the steps of `embed`.
 
     Raises:
-        ConfigurationError: A key or address belongs to no provider, a default model to none, or a
-            number is out of range.
+        ConfigurationError: A key, address or default model has no provider, or a number no sense.
     """
     _check_numbers(timeout, embedding_threads)
     served = _served(providers, api_keys or {}, base_urls or {}, tenant_keys)
