@@ -154,7 +154,8 @@ async def test_server_with_a_bound_forgets_what_was_used_least_recently(tmp_path
         for number in range(60):
             await raw.set(f"k{number}", "x" * 100_000)
 
-        assert await raw.get("k0") is None
+        # It looks at a few keys at a time, so which of the old ones go is up to chance.
+        assert await raw.dbsize() < 45
         assert await raw.get("k59") is not None
 
 

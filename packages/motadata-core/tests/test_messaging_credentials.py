@@ -20,6 +20,7 @@ from motadata.core.embedded import EmbeddedNats
 from motadata.core.embedded._nats_server import _find_binary
 from motadata.core.errors import ConfigurationError, MessagingError, MissingExtraError
 from motadata.core.messaging import NatsCredentials, create_message_bus
+from motadata.core.messaging._nats_connection import ended_in_time
 from motadata.core.testing.message_bus import Recorder, eventually
 
 
@@ -263,6 +264,24 @@ async def test_client_certificate_is_shown_when_the_server_wants_one(tmp_path: P
                 pass
         tls.load_cert_chain(certificate, key)
         assert await carries_messages(url, NatsCredentials(tls=tls))
+
+
+async def test_attempt_that_loses_a_cancellation_is_ended_all_the_same():
+    lost = 0
+
+    async def stubborn() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost += 1
+                if lost == 3:
+                    raise
+
+    with pytest.raises(TimeoutError):
+        await ended_in_time(stubborn(), seconds=0.01, again=0.01)
+    assert lost == 3
 
 
 async def test_wrong_token_is_refused_at_once(embedded_nats: EmbeddedNats):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ _RECONNECT_WAIT: Final = 0.1
 _PING_INTERVAL: Final = 10
 _FLUSH_TIMEOUT: Final = 10.0
 _CLOSE_TIMEOUT: Final = 5.0
+_MOST_CANCELLATIONS: Final = 25
 
 
 class Connection:
@@ -91,22 +92,22 @@ class Connection:
         self._opening = True
         last: BaseException | None = None
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await client.connect(
-                    servers=list(self._urls),
-                    name="motadata",
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnect,
-                    reconnected_cb=self._on_reconnect,
-                    closed_cb=self._on_disconnect,
-                    connect_timeout=5,
-                    reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # a float works
-                    max_reconnect_attempts=-1,
-                    ping_interval=_PING_INTERVAL,
-                    flush_timeout=_FLUSH_TIMEOUT,
-                    pending_size=BUFFER,
-                    **self._credentials.options(),  # type: ignore[arg-type]  # as the driver names them
-                )
+            connecting = client.connect(
+                servers=list(self._urls),
+                name="motadata",
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnect,
+                reconnected_cb=self._on_reconnect,
+                closed_cb=self._on_disconnect,
+                connect_timeout=5,
+                reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # a float works
+                max_reconnect_attempts=-1,
+                ping_interval=_PING_INTERVAL,
+                flush_timeout=_FLUSH_TIMEOUT,
+                pending_size=BUFFER,
+                **self._credentials.options(),  # type: ignore[arg-type]  # as the driver names them
+            )
+            await ended_in_time(connecting, seconds=self._connect_timeout)
         except BaseException as error:
             last = client.last_error
             await _close_quietly(client)
@@ -169,6 +170,31 @@ class Connection:
     def _unreachable(self) -> MessagingError:
         message = f"No NATS server at {self.address} answered in {self._connect_timeout:g} s."
         return MessagingError(message, remedy="Start it, or correct the address.")
+
+
+async def ended_in_time(
+    work: Coroutine[object, object, None], *, seconds: float, again: float = 0.2
+) -> None:
+    """Await work, and end it when it takes longer.
+
+    The driver tries again for ever, and waits by `asyncio.wait_for`, which before Python 3.12 loses
+    a cancellation that comes together with a failure. So it is cancelled until it ends.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    task = asyncio.create_task(work, name="motadata-nats-connect")
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        for _ in range(_MOST_CANCELLATIONS):
+            if task.done():
+                break
+            task.cancel()
+            await asyncio.wait({task}, timeout=again)
+    if not task.done() or task.cancelled():
+        raise TimeoutError
+    task.result()
 
 
 async def flush(client: Client, *, timeout: int) -> None:
