@@ -140,12 +140,12 @@ async def test_a_question_that_the_documents_do_not_answer_is_not_answered(
 
 async def test_two_tenants_with_the_same_documents_never_meet(platform: Platform) -> None:
     base = platform.knowledge_base
-    for tenant in ("acme", "beta"):
-        text = MANUAL.replace("4711", {"acme": "1111", "beta": "2222"}[tenant])
+    for tenant in ("one", "other"):
+        text = MANUAL.replace("4711", {"one": "1111", "other": "2222"}[tenant])
         await base.ingest_document(Document(text, "cards.md"), tenant_id=tenant)
     question = "Which extension blocks a lost access card?"
 
-    for tenant, own, foreign in (("acme", "1111", "2222"), ("beta", "2222", "1111")):
+    for tenant, own, foreign in (("one", "1111", "2222"), ("other", "2222", "1111")):
         answer = await base.query(question, tenant_id=tenant)
         seen = [
             answer.answer,
@@ -155,12 +155,12 @@ async def test_two_tenants_with_the_same_documents_never_meet(platform: Platform
         assert any(own in text for text in seen)
         assert not any(foreign in text for text in seen)
 
-    document_id = (await base.list_documents(tenant_id="acme"))[0].document_id
-    await base.delete_document(document_id, tenant_id="acme")
-    assert await base.list_documents(tenant_id="acme") == []
-    assert "2222" in (await base.query(question, tenant_id="beta")).answer
+    document_id = (await base.list_documents(tenant_id="one"))[0].document_id
+    await base.delete_document(document_id, tenant_id="one")
+    assert await base.list_documents(tenant_id="one") == []
+    assert "2222" in (await base.query(question, tenant_id="other")).answer
     with pytest.raises(DocumentNotFoundError):
-        await base.get_document(document_id, tenant_id="acme")
+        await base.get_document(document_id, tenant_id="one")
 
 
 async def test_sql_through_the_sdks_own_role_shows_one_tenant_or_nothing(
