@@ -119,6 +119,14 @@ def test_only_the_migrations_know_the_owner_of_the_tables(compose: dict[str, Any
     assert knowing == {"postgres", "migrate"}
 
 
+def test_the_service_keeps_its_cache_on_the_server_that_is_there(compose: dict[str, Any]) -> None:
+    serve = compose["services"]["serve"]
+    image = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+
+    assert serve["environment"]["MOTADATA_CACHE_REDIS_URL"].endswith("@valkey:6379")
+    assert "motadata-core[postgres,redis,otlp]" in image
+
+
 def test_collector_configuration_joins_what_it_defines() -> None:
     text = (ROOT / "docker/collector/motadata.yaml").read_text(encoding="utf-8")
     configuration = yaml.safe_load(text)

@@ -363,13 +363,19 @@ class TestCreatePlatform:
     async def test_core_brings_a_cache_bounded_by_its_settings(
         self, without_database: ComponentSpec
     ) -> None:
-        environment = {"MOTADATA_CACHE_MAX_SIZE": "2", "MOTADATA_CACHE_TTL": "60"}
+        environment = {
+            "MOTADATA_CACHE_MAX_SIZE": "2",
+            "MOTADATA_CACHE_TTL": "60",
+            "MOTADATA_CACHE_TENANT_MAX_BYTES": "1000",
+        }
         async with create_platform(environment, components=[without_database]) as platform:
             assert isinstance(platform.cache, MemoryCache)
             for key in ("a", "b", "c"):
                 await platform.cache.set(key, 1, tenant_id="acme")
 
             assert platform.cache.statistics().entries == 2
+            await platform.cache.set("large", "x" * 2_000, tenant_id="acme")
+            assert await platform.cache.get("large", tenant_id="acme") is None
 
     async def test_setting_that_does_not_fit_is_an_error_that_names_the_variable(
         self, without_database: ComponentSpec

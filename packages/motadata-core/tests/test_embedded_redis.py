@@ -156,6 +156,9 @@ async def test_server_with_a_bound_forgets_what_was_used_least_recently(tmp_path
 
         # It looks at a few keys at a time, so which of the old ones go is up to chance.
         assert await raw.dbsize() < 45
+        old = await raw.exists(*(f"k{number}" for number in range(20)))
+        new = await raw.exists(*(f"k{number}" for number in range(40, 60)))
+        assert old < new
         assert await raw.get("k59") is not None
 
 

@@ -457,6 +457,21 @@ async def test_a_stream_that_ends_without_a_reason_is_an_error(
         await streamed(provider, asking(model))
 
 
+async def test_provider_that_writes_the_arguments_of_a_tool_is_not_silent(
+    provider: Provider, model: str, openai_server: OpenAIServer
+):
+    calls = tuple(ToolCall(f"c{number}", "look_up", '{"q": "x"}') for number in range(8))
+    openai_server.always(Reply(text="", chunks=(), tool_calls=calls, chunk_delay=0.06))
+
+    parts = [part async for part in provider.stream(asking(model, tools=(LOOK_UP,)))]
+    async with create_gateway([provider], model) as gateway:
+        stream = gateway.stream("Hi", tools=(LOOK_UP,), timeout=0.4, tenant_id="acme")
+        said = [chunk async for chunk in stream]
+
+    assert parts.count(ALIVE) >= 4
+    assert [chunk.tool_calls for chunk in said] == [calls]
+
+
 async def test_leaving_a_stream_ends_the_request(
     provider: Provider, model: str, openai_server: OpenAIServer
 ):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from motadata.core.models import Completion, Embeddings
+from motadata.core.models import Completion, Embeddings, Health
 from motadata.gateway import (
     Attribution,
     Call,
@@ -92,6 +92,23 @@ async def test_platform_leaves_a_step_out() -> None:
         answer = await gateway.generate_async("Hello", timeout=100_000, tenant_id="acme")
 
     assert answer.finish_reason == "stop"
+
+
+class Unwell(Witness):
+    """A part that serves less than it could."""
+
+    async def health(self) -> Health:
+        return Health("degraded", detail="Rows wait on disk.")
+
+
+async def test_part_that_is_unwell_makes_the_gateway_degraded() -> None:
+    async with create_gateway(governance=Governance(usage=Witness("usage", []))) as gateway:
+        well = await gateway.health()
+    async with create_gateway(governance=Governance(usage=Unwell("usage", []))) as gateway:
+        unwell = await gateway.health()
+
+    assert well.status == "ok"
+    assert (unwell.status, "Rows wait on disk." in unwell.detail) == ("degraded", True)
 
 
 async def test_platform_replaces_a_step_of_embed() -> None:
