@@ -12,6 +12,7 @@ from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.observability import inject_trace
 from motadata.gateway import _wire
 from motadata.gateway._keys import KeySource, key_for
+from motadata.gateway._litellm_endings import Ending
 from motadata.gateway._litellm_errors import mapped
 from motadata.gateway._litellm_module import loaded
 from motadata.gateway._provider import ALIVE
@@ -97,11 +98,12 @@ class LiteLLMProvider:
         arguments = await self._chat(request, stream=True)
         with mapped(request.model):
             response = await litellm.acompletion(**arguments)
+            ending = Ending(response)
             try:
                 async for part in response:
                     text = collector.text_of(part)
                     yield CompletionChunk(text) if text else ALIVE
-                collector.ended(complete=_has_reason(response))
+                collector.ended(complete=ending.was_told)
             finally:
                 await _close(response)
         answer = collector.completion()
@@ -156,13 +158,6 @@ class LiteLLMProvider:
         if self._base_url is not None:
             access["api_base"] = self._base_url
         return access
-
-
-def _has_reason(response: object) -> bool:
-    """Tell whether the provider said why its stream ended; litellm makes up `stop` if not."""
-    reasons = ("received_finish_reason", "intermittent_finish_reason")
-    known = [getattr(response, name) for name in reasons if hasattr(response, name)]
-    return not known or any(reason is not None for reason in known)
 
 
 async def _close(response: object) -> None:

@@ -5,6 +5,7 @@ The text stays in the `__cause__`, for a debugger.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from typing import Final
 
 from motadata.core.errors import ProviderError, SDKError
 from motadata.gateway._refusals import parse_retry_after, refusal, unknown_model, unreachable
+from motadata.gateway._wire import malformed
 
 
 _UNKNOWN_MODEL: Final = frozenset({"NotFoundError", "LiteLLMUnknownProvider"})
@@ -19,6 +21,10 @@ _REFUSED: Final = frozenset(
     {"BadRequestError", "ContextWindowExceededError", "UnsupportedParamsError"}
 )
 _UNREACHABLE: Final = frozenset({"Timeout", "APIConnectionError", "APITimeoutError"})
+_UNREADABLE: Final = "Error converting to valid response block"
+"""What litellm says, with a status of its own making, of an answer of Gemini's that is none."""
+_RETRY_DELAY: Final = re.compile(r'"retryDelay":\s*"([\d.]+)s"')
+"""How Gemini asks to wait: in the body, without a `Retry-After`."""
 
 
 @contextmanager
@@ -49,6 +55,8 @@ def as_sdk_error(error: Exception, model: str) -> SDKError:
     if kinds & _UNREACHABLE:
         return unreachable(model, kind)
     status = _status(error)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY and _UNREADABLE in str(error):
+        return malformed(model)
     if status is None and kinds & _REFUSED:
         status = HTTPStatus.BAD_REQUEST.value
     if status is None:
@@ -64,7 +72,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Return the seconds of a `Retry-After` header, which is a number or a date."""
+    """Return the seconds of a `Retry-After` header, a number or a date, or of Gemini's words."""
     for source in (getattr(error, "response", None), error, error.__cause__, error.__context__):
         headers = getattr(source, "headers", None) or getattr(
             source, "litellm_response_headers", None
@@ -73,4 +81,5 @@ def _retry_after(error: Exception) -> float | None:
             seconds = parse_retry_after(str(headers.get("retry-after", "")))
             if seconds is not None:
                 return seconds
-    return None
+    delay = _RETRY_DELAY.search(str(error))
+    return None if delay is None else parse_retry_after(delay[1])

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 
-_REASONS: Final = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+_REASONS: Final = {
+    "stop": "STOP",
+    "length": "MAX_TOKENS",
+    "tool_calls": "STOP",
+    "content_filter": "SAFETY",
+}
 _KINDS: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -53,7 +58,7 @@ def _part(texts: list[str], reply: Mapping[str, Any], *, last: bool) -> dict[str
         said = {"name": call["name"], "args": json.loads(call["arguments"])}
         parts.append({"functionCall": said})
     reason = reply["finish_reason"] or "stop"
-    candidate["finishReason"] = _REASONS.get(reason, "STOP")
+    candidate["finishReason"] = _REASONS.get(reason, reason)
     if reply["usage"] is not None:
         part["usageMetadata"] = _usage(reply["usage"])
     return part

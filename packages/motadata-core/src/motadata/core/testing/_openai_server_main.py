@@ -121,7 +121,7 @@ class Connection:
         """Answer while watching whether the client stays; say whether to go on."""
         record = {"path": path, "headers": headers, "body": value, "disconnected": False}
         self._script.requests.append(record)
-        reply = self._script.reply_to(value.get("model"))
+        reply = self._script.reply_to(_model_of(path, value))
         answer = asyncio.create_task(self._answer(path, value, reply))
         sign = asyncio.create_task(self._next_byte())
         await asyncio.wait({answer, sign}, return_when=asyncio.FIRST_COMPLETED)
@@ -226,6 +226,12 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:  # such as Anthropic's 529
         return "Scripted"
+
+
+def _model_of(path: str, value: Mapping[str, Any]) -> str | None:
+    """Return the model that is asked; Gemini's clients name it in the path only."""
+    named = re.search(r"/models/([^/?]+):", path)
+    return named[1] if named else value.get("model")
 
 
 def _shapes(path: str) -> ModuleType:
