@@ -61,7 +61,7 @@ class MemoryStream:
         kept = Kept(self.last + 1, incoming, now)
         while self._is_full(kept):
             if not self._make_room(kept):
-                message = f"The stream is full: {incoming.subject!r} has as many as it may."
+                message = self._what_is_full(kept)
                 raise OverloadError(
                     message, remedy="Let its consumers catch up, or raise the limits."
                 )
@@ -128,6 +128,11 @@ class MemoryStream:
             count >= self._limits.max_messages_per_subject
             or self._bytes + new.size > self._limits.max_bytes
         )
+
+    def _what_is_full(self, new: Kept) -> str:
+        if self._bytes + new.size > self._limits.max_bytes:
+            return "The stream is full: all tenants together store as many bytes as they may."
+        return f"The stream is full: {new.incoming.subject!r} has as many messages as it may."
 
     def _make_room(self, new: Kept) -> bool:
         """Drop the oldest message that may go; return whether there was one."""

@@ -11,9 +11,8 @@ class translated:  # noqa: N801 - reads as the statement that it is: `with trans
     """Turn the driver's errors into ours.
 
     Raises:
-        TimeoutError: No answer came in time.
         OverloadError: Too much waits to be sent.
-        MessagingError: Everything else.
+        MessagingError: Everything else; a retryable one when no answer came in time.
     """
 
     __slots__ = ("_what",)
@@ -47,7 +46,9 @@ class translated:  # noqa: N801 - reads as the statement that it is: `with trans
             message = f"{self._what}: nobody listens."
             ours = MessagingError(message, remedy="Start who should, then repeat.")
         elif isinstance(error, errors.TimeoutError):
-            ours = TimeoutError(self._what)
+            message = f"{self._what}: the server did not answer in time."
+            remedy = "Repeat it; look at the server when that happens often."
+            ours = MessagingError(message, remedy=remedy, retryable=True)
         elif isinstance(error, errors.Error | OSError) and not isinstance(error, TimeoutError):
             message = f"{self._what}: {type(error).__name__}."
             ours = MessagingError(message, remedy="Look at the server's log.")

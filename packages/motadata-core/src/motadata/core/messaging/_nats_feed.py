@@ -13,6 +13,7 @@ from motadata.core.messaging._nats_errors import translated
 from motadata.core.messaging._nats_wire import WireSubscription
 from motadata.core.messaging._transport import FeedRequest, Incoming, Take
 from motadata.core.observability import get_logger
+from motadata.core.resilience import time_limit
 
 
 _log = get_logger("messaging")
@@ -104,8 +105,10 @@ class NatsFeed:
 
     async def start(self) -> None:
         """Listen for what is sent; nothing is until it is asked for."""
-        with translated("A consumer"):
-            self._subscription = await self._connection.wire.subscribe(self._inboxes, self._receive)
+        wire = self._connection.wire
+        async with time_limit(None, what="the server to subscribe"):
+            with translated("A consumer"):
+                self._subscription = await wire.subscribe(self._inboxes, self._receive)
         self._watch = asyncio.create_task(self._keep_asking())
 
     def want(self, place: int, count: int) -> None:

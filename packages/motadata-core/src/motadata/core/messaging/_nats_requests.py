@@ -46,14 +46,17 @@ class Requests:
             MessagingError: Nobody listens.
         """
         loop = asyncio.get_running_loop()
+        wire = self._connection.wire
+        if wire.is_congested:
+            end = loop.time() + timeout
+            async with asyncio.timeout(timeout):
+                await wire.drain()
+            timeout = max(0.0, end - loop.time())
         inbox = self._prefix + str(next(self._tokens))
         answer: asyncio.Future[Incoming] = loop.create_future()
         self._waiting[inbox] = answer
         moment = self._limits.add(answer, timeout)
         try:
-            wire = self._connection.wire
-            if wire.is_congested:
-                await wire.drain()
             wire.post(subject, data, headers, inbox)
             reply = await answer
         finally:

@@ -16,6 +16,7 @@ from motadata.core.messaging._nats_requests import Requests
 from motadata.core.messaging._subject import DEAD_LETTERS, EVENTS, STREAM_SUBJECTS, WORK
 from motadata.core.messaging._transport import FeedPlace, FeedRequest, Incoming
 from motadata.core.protocols import Durability
+from motadata.core.resilience import time_limit
 
 
 REPLICAS: Final = 3
@@ -33,12 +34,16 @@ _PENDING_FACTOR: Final = 32
 class StreamLimits:
     """What the streams keep; a publisher that would exceed it gets OverloadError.
 
+    Messages are bounded for each tenant and subject, bytes only for all tenants together: large
+    messages of one tenant can fill a stream for the others. Choose `max_bytes` above what the
+    tenants may store at once, and limit what each may send where that is too much.
+
     Attributes:
         event_age: Seconds for which events are kept.
         dead_letter_age: Seconds for which dead letters are kept.
-        max_bytes: Bytes of each stream; dead letters get a quarter.
-        max_messages_per_subject: Messages of one tenant and one event type or workflow, so that no
-            tenant fills the stream for the others. Of dead letters the oldest go instead.
+        max_bytes: Bytes of each stream, of all tenants together; dead letters get a quarter.
+        max_messages_per_subject: Messages of one tenant and one event type or workflow, and of each
+            lane of those with a key. Of dead letters the oldest go instead.
         duplicate_window: Seconds in which a repeated message id is recognised.
     """
 
@@ -123,10 +128,11 @@ class JetStream:
 
         Raises:
             MessagingError: It refuses, or did not answer in time.
+            DeadlineExceededError: The caller's deadline ended first.
         """
         last: BaseException | None = None
         try:
-            async with asyncio.timeout(self._timeout):
+            async with time_limit(None, what="JetStream"), asyncio.timeout(self._timeout):
                 while True:
                     try:
                         answer = await self._once(method, arguments)

@@ -24,7 +24,7 @@ from motadata.core.messaging._transport import (
 )
 from motadata.core.models import Health
 from motadata.core.protocols import Durability
-from motadata.core.resilience import remaining
+from motadata.core.resilience import remaining, time_limit
 
 
 _FLUSH: Final = 5
@@ -97,7 +97,18 @@ class NatsTransport:
     async def listen(
         self, pattern: str, receive: Callable[[Incoming], None], *, group: str
     ) -> Listener:
-        """Call `receive` for each message."""
+        """Call `receive` for each message; a subscription that is given up is not left behind.
+
+        Raises:
+            MessagingError: The server did not take it in time.
+            DeadlineExceededError: The caller's deadline ended first.
+        """
+        async with time_limit(None, what="the server to subscribe"):
+            return await self._listen(pattern, receive, group=group)
+
+    async def _listen(
+        self, pattern: str, receive: Callable[[Incoming], None], *, group: str
+    ) -> Listener:
         with translated("Subscribing"):
             subscription = await self._connection.wire.subscribe(pattern, receive, group=group)
             try:
@@ -105,7 +116,7 @@ class NatsTransport:
                     # From here on the server passes messages on.
                     await flush(self._connection.client, timeout=_FLUSH)
             except BaseException:
-                await subscription.stop()
+                subscription.abandon()
                 raise
         return subscription
 

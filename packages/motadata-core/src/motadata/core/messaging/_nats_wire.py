@@ -17,6 +17,7 @@ from motadata.core.messaging._frames import Deliver, FrameReader, write_frame
 from motadata.core.messaging._nats_errors import closed_error, translated
 from motadata.core.messaging._transport import Incoming
 from motadata.core.observability import get_logger
+from motadata.core.resilience import time_limit
 
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Wire:
         # them, and every test of the bus notices when they change.
         self._reader = FrameReader(client._ps, broken=_broken)  # noqa: SLF001
         client._ps = self._reader  # type: ignore[assignment]  # noqa: SLF001
+        self._take_pong = client._process_pong  # noqa: SLF001
+        client._process_pong = self._pong  # type: ignore[method-assign]  # noqa: SLF001
 
     @property
     def is_congested(self) -> bool:
@@ -80,9 +83,10 @@ class Wire:
 
         Raises:
             OverloadError: The server took nothing for ten seconds.
+            DeadlineExceededError: The caller's deadline ended first.
         """
         try:
-            async with asyncio.timeout(_DRAIN_TIMEOUT):
+            async with time_limit(None, what="room to send"), asyncio.timeout(_DRAIN_TIMEOUT):
                 while self.is_congested and self._client.is_connected:
                     self._write()
                     if (transport := self._client._transport) is not None:  # noqa: SLF001
@@ -107,10 +111,40 @@ class Wire:
             # What came before the reader knew the subscription's number.
             deliver(Incoming(message.subject, message.data, message.headers or {}, message.reply))
 
-        subscription = await self._client.subscribe(pattern, queue=group, cb=deliver_early)
-        number = str(subscription._id).encode()  # noqa: SLF001
-        self._reader.receivers[number] = deliver
-        return WireSubscription(subscription, lambda: self._reader.receivers.pop(number, None))
+        client = self._client
+        # The driver takes the number before it waits for anything.
+        number = client._sid + 1  # noqa: SLF001
+        try:
+            subscription = await client.subscribe(pattern, queue=group, cb=deliver_early)
+        except BaseException:
+            if (given_up := client._subs.get(number)) is not None:  # noqa: SLF001
+                self._abandon(given_up)
+            raise
+        self._reader.receivers[str(number).encode()] = deliver
+        return WireSubscription(subscription, self._forget, self._abandon)
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._reader.receivers.pop(str(subscription._id).encode(), None)  # noqa: SLF001
+
+    def _abandon(self, subscription: Subscription) -> None:
+        """End a subscription at once; the server hears of it as soon as it takes something."""
+        client, number = self._client, subscription._id  # noqa: SLF001
+        self._forget(subscription)
+        subscription._closed = True  # noqa: SLF001
+        subscription._stop_processing()  # noqa: SLF001
+        client._remove_sub(number)  # noqa: SLF001
+        if client.is_connected:
+            frame = b"UNSUB %d\r\n" % number
+            client._pending.append(frame)  # noqa: SLF001
+            client._pending_data_size += len(frame)  # noqa: SLF001
+            self._write()
+
+    async def _pong(self) -> None:
+        # The driver sets the answer of a ping that was given up too, which ends its reading.
+        pongs = self._client._pongs  # noqa: SLF001
+        if pongs and pongs[0].done():
+            pongs[0] = asyncio.get_running_loop().create_future()
+        await self._take_pong()
 
     def _write(self) -> None:
         self._is_scheduled = False
@@ -134,9 +168,19 @@ class Wire:
 class WireSubscription:
     """A pattern whose messages are delivered."""
 
-    def __init__(self, subscription: Subscription, forget: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        subscription: Subscription,
+        forget: Callable[[Subscription], None],
+        abandon: Callable[[Subscription], None],
+    ) -> None:
         self._subscription = subscription
         self._forget = forget
+        self._abandon = abandon
+
+    def abandon(self) -> None:
+        """End without waiting for the server: what it still sends is dropped."""
+        self._abandon(self._subscription)
 
     async def stop(self) -> None:
         """Return when what the server had sent is delivered, and nothing more comes."""
@@ -147,7 +191,7 @@ class WireSubscription:
         except (MessagingError, TimeoutError) as error:
             _log.warning("subscription_not_drained", error=error)
         finally:
-            self._forget()
+            self._forget(self._subscription)
 
 
 def _size(frame: bytes) -> int:
