@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
@@ -34,3 +35,19 @@ def drivers_drop_sockets() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup() -> Generator[None]:
+    """Collect the clients that litellm kept for the event loop of the test before.
+
+    It keeps two hundred of them, and drops the oldest without closing it. Left to chance, the
+    warnings of their sockets would fail whichever test runs when they are collected.
+    """
+    clients = getattr(sys.modules.get("litellm"), "in_memory_llm_clients_cache", None)
+    if clients is not None and clients.cache_dict:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            clients.flush_cache()
+            gc.collect()
+    return (yield)

@@ -49,12 +49,10 @@ COUNTS = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def litellm_as_it_was() -> AsyncIterator[None]:
-    """Close what litellm keeps open, and undo what importing its part for Gemini registers."""
+    """Undo what importing litellm's part for Gemini registers."""
     yield
     import litellm
-    from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
-    await close_litellm_async_clients()
     registered = (litellm.input_callback, litellm.success_callback, litellm._async_success_callback)
     for callbacks in registered:
         callbacks[:] = [callback for callback in callbacks if callback != "cache"]

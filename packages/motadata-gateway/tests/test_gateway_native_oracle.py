@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 from pydantic import SecretStr
 
 from motadata.core.models import Completion, Message, ToolCall, ToolDefinition, Usage
@@ -66,15 +65,6 @@ ANTHROPIC = {
     "stopped": Reply(text="x", finish_reason="stop_sequence", usage=CLAUDE),
     "refused": Reply(text="no", finish_reason="refusal", usage=CLAUDE),
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
-async def litellm_s_connections() -> AsyncIterator[None]:
-    """Close what litellm keeps open for as long as the process lives."""
-    yield
-    from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
-
-    await close_litellm_async_clients()
 
 
 def plain(answer: Completion) -> Completion:
