@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.models import Completion, Embeddings
+from motadata.core.resilience import remaining
 from motadata.core.tenancy import TenantId, resolve_tenant
 from motadata.gateway._call import Call, Proceed, Request
 from motadata.gateway._charges import may_be_charged
@@ -112,7 +113,7 @@ class _Turns:
     ) -> Call[Request]:
         """Wait for every meter, and return the call with the time that is left."""
         began = time.monotonic()
-        end = began + min(call.timeout, self._longest_wait)
+        end = began + (remaining(min(call.timeout, self._longest_wait)) or 0.0)
         taken: list[Meter] = []
         try:
             for meter in meters:

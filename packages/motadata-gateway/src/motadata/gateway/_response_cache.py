@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from motadata.core.errors import CacheError, SDKError
+from motadata.core.errors import CacheError, DeadlineExceededError, SDKError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
 from motadata.core.observability import count_lookups, get_logger
 from motadata.core.protocols import Cache
+from motadata.core.resilience import time_limit
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key, vector_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
@@ -136,6 +137,8 @@ async def _get_vectors(cache: Cache, keys: Mapping[str, str]) -> dict[str, tuple
 
 async def _set(cache: Cache, values: Mapping[str, object], namespace: str) -> None:
     try:
-        await cache.set_many(values, namespace=namespace)
-    except CacheError as error:
+        async with time_limit(None, what="the response cache"):
+            await cache.set_many(values, namespace=namespace)
+    except (CacheError, DeadlineExceededError) as error:
+        # With no time left to keep it, an answer that is paid for goes out all the same.
         _log.warning("response_cache_failed", operation="set_many", code=error.code)

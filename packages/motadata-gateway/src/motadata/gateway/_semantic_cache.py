@@ -14,11 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from motadata.core.errors import CodecError, ConfigurationError, DatabaseError, SDKError
+from motadata.core.errors import (
+    CodecError,
+    ConfigurationError,
+    DatabaseError,
+    DeadlineExceededError,
+    SDKError,
+)
 from motadata.core.identifiers import new_id
 from motadata.core.models import Completion, Embeddings
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Codec, Database
+from motadata.core.resilience import deadline_scope, time_limit
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
@@ -79,6 +86,7 @@ class SemanticPolicy:
         most_answers: Answers kept for a tenant; the oldest go first.
         most_temperature: A call that asks for more variety than this is not answered from here.
         model: Embeds the questions; None means the embedder's default.
+        timeout: Seconds for the search, and for keeping an answer; what takes longer is a miss.
 
     Raises:
         ConfigurationError: A number is out of range.
@@ -89,14 +97,18 @@ class SemanticPolicy:
     most_answers: int = 10_000
     most_temperature: float = 0.5
     model: str | None = None
+    timeout: float = 2.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot work."""
         if not 0.5 < self.threshold <= 1:  # noqa: PLR2004 - said in the message
             message = f"threshold={self.threshold!r} is out of range."
             raise ConfigurationError(message, remedy="Pass more than 0.5, at most 1.")
-        if self.ttl <= 0 or self.most_answers < 1:
-            message = f"ttl={self.ttl!r} and most_answers={self.most_answers!r} must be positive."
+        if self.ttl <= 0 or self.most_answers < 1 or not self.timeout > 0:
+            message = (
+                f"ttl={self.ttl!r}, most_answers={self.most_answers!r} and "
+                f"timeout={self.timeout!r} must be positive."
+            )
             raise ConfigurationError(message, remedy="Pass positive numbers, or leave them out.")
 
 
@@ -135,17 +147,14 @@ class SemanticCache:
         """
         if not self._fits(call):
             return await proceed(call)
-        question = call.request.messages[-1].content
-        embedded = await self._embedded(question, call)
-        if embedded is None:
+        with deadline_scope(self._policy.timeout):
+            sought = await self._sought(call)
+        if sought is None:
             return await proceed(call)
-        vector = embedded.vectors[0]
-        context = context_of(call, embedded.model)
-        if call.cache_policy == "use":
-            found = await self._found(call, context, vector)
-            if found is not None:
-                call.notes.cached, call.notes.saved_usd = "semantic", found.usage.cost_usd
-                return await replayed(call, replace(found, cached=True, usage=NOTHING_PAID))
+        context, vector, found = sought
+        if found is not None:
+            call.notes.cached, call.notes.saved_usd = "semantic", found.usage.cost_usd
+            return await replayed(call, replace(found, cached=True, usage=NOTHING_PAID))
         answer = await proceed(call)
         # What was shared is kept by the one who paid for it.
         elsewhere = answer.shared or answer.cached or answer.fallback_from is not None
@@ -171,11 +180,24 @@ class SemanticCache:
             and (request.temperature or 0.0) <= self._policy.most_temperature
         )
 
+    async def _sought(
+        self, call: Call[ChatRequest]
+    ) -> tuple[str, tuple[float, ...], Completion | None] | None:
+        """Return a question's context, its vector, and an answer to one that means the same."""
+        embedded = await self._embedded(call.request.messages[-1].content, call)
+        if embedded is None:
+            return None
+        vector, context = embedded.vectors[0], context_of(call, embedded.model)
+        if call.cache_policy != "use":
+            return context, vector, None
+        return context, vector, await self._found(call, context, vector)
+
     async def _embedded(self, question: str, call: Call[ChatRequest]) -> Embeddings | None:
         try:
-            return await self._embedder.embed(
-                [question], model=self._policy.model, tenant_id=call.tenant_id
-            )
+            async with time_limit(None, what="the embedding of a question"):
+                return await self._embedder.embed(
+                    [question], model=self._policy.model, tenant_id=call.tenant_id
+                )
         except SDKError as error:
             _log.warning("semantic_cache_failed", operation="embed", code=error.code)
             return None
@@ -190,7 +212,7 @@ class SemanticCache:
             if not rows or float(str(rows[0]["similarity"])) < self._policy.threshold:
                 return None
             answer = self._codec.decode(bytes(rows[0]["answer"]))  # type: ignore[call-overload]  # a bytea column
-        except (DatabaseError, CodecError) as error:
+        except (DatabaseError, DeadlineExceededError, CodecError) as error:
             _log.warning("semantic_cache_failed", operation="find", code=error.code)
             return None
         return answer if isinstance(answer, Completion) else None
@@ -200,12 +222,14 @@ class SemanticCache:
     ) -> None:
         policy, tenant = self._policy, call.tenant_id
         try:
-            async with self._database.transaction(tenant) as transaction:
-                await transaction.execute(
-                    _KEEP, tenant, context, new_id(), vector, self._codec.encode(answer), policy.ttl
-                )
-                await transaction.execute(_TRIM, tenant, policy.most_answers - 1)
-        except (DatabaseError, CodecError) as error:
+            with deadline_scope(policy.timeout):
+                async with self._database.transaction(tenant) as transaction:
+                    encoded = self._codec.encode(answer)
+                    await transaction.execute(
+                        _KEEP, tenant, context, new_id(), vector, encoded, policy.ttl
+                    )
+                    await transaction.execute(_TRIM, tenant, policy.most_answers - 1)
+        except (DatabaseError, DeadlineExceededError, CodecError) as error:
             _log.warning("semantic_cache_failed", operation="keep", code=error.code)
 
 

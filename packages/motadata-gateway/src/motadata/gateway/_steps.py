@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Final
 
 from motadata.core.errors import ProviderError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import get_logger, model_call, span
+from motadata.core.resilience import deadline_scope, remaining, time_limit
 from motadata.core.tenancy import resolve_tenant, tenant_scope
 from motadata.gateway._call import (
     Call,
@@ -34,6 +36,9 @@ from motadata.gateway._silence import SilenceLimit
 from motadata.gateway._usages import total
 from motadata.gateway._vectors import unit_length
 
+
+_LATE: Final = 0.025
+"""Seconds for a step that keeps to the deadline to say so, before the whole call is ended."""
 
 _log = get_logger("gateway")
 
@@ -101,10 +106,30 @@ async def traced_embedding(
         return result
 
 
+async def within_deadline_chat(
+    call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+) -> Completion:
+    """End the whole call in its time, whichever step it hangs in.
+
+    A streamed answer may take as long as its parts come; only a deadline around it limits it.
+    """
+    if call.emit is None:
+        return await _within_deadline(call, proceed)
+    async with time_limit(None, what="a streamed answer"):
+        return await proceed(call)
+
+
+async def within_deadline_embedding(
+    call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
+) -> Embeddings:
+    """End the whole call in its time, whichever step it hangs in."""
+    return await _within_deadline(call, proceed)
+
+
 async def completed_in_time(
     call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
 ) -> Completion:
-    """Limit the wait for a whole answer; a streamed one limits the wait for each part itself."""
+    """Limit the wait for one provider; a streamed answer limits the wait for each part itself."""
     if call.emit is not None:
         return await proceed(call)
     return await _in_time(call, proceed)
@@ -113,7 +138,7 @@ async def completed_in_time(
 async def embedded_in_time(
     call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
 ) -> Embeddings:
-    """Limit the wait for the vectors."""
+    """Limit the wait for one provider's vectors."""
     return await _in_time(call, proceed)
 
 
@@ -199,7 +224,9 @@ def chat_steps(governance: Governance) -> tuple[ChatStep, ...]:
         for_tenant,
         validated_chat,
         traced_chat,
-        *_chat(g.usage, g.guardrail_inputs),
+        *_chat(g.usage),
+        within_deadline_chat,
+        *_chat(g.guardrail_inputs),
         cached_completion,
         *_chat(g.semantic_cache, g.deduplication, g.guardrail_outputs),
         *_chat(g.prices, g.budgets, g.limits, g.routing, g.provider_limits),
@@ -215,7 +242,9 @@ def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
         for_tenant,
         validated_embedding,
         traced_embedding,
-        *_embedding(g.usage, g.guardrail_inputs),
+        *_embedding(g.usage),
+        within_deadline_embedding,
+        *_embedding(g.guardrail_inputs),
         cached_vectors,
         *_embedding(g.deduplication, g.prices, g.budgets, g.limits),
         *_embedding(g.batches, g.routing, g.provider_limits),
@@ -263,7 +292,7 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
                 await emit(chunk)
                 silence.begins()
     except TimeoutError as error:
-        raise _too_late(call.request.model, call.timeout) from error
+        raise _too_late(call, call.timeout) from error
     return replace(answer, text="".join(pieces))
 
 
@@ -291,15 +320,31 @@ def _charged(call: Call[Request], usage: Usage) -> Usage:
     return usage
 
 
-async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
+async def _within_deadline(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
+    seconds = remaining(call.timeout) or 0.0
     try:
-        async with asyncio.timeout(call.timeout):
+        with deadline_scope(seconds):
+            async with asyncio.timeout(seconds + _LATE):
+                return await proceed(call)
+    except TimeoutError as error:
+        raise _too_late(call, seconds) from error
+
+
+async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
+    seconds = remaining(call.timeout)
+    if not seconds:
+        # Steps before this one used up the time: nothing is asked that nobody waits for.
+        raise _too_late(call, call.timeout)
+    try:
+        async with asyncio.timeout(seconds):
             return await proceed(call)
     except TimeoutError as error:
-        model = getattr(call.request, "model", "")
-        raise _too_late(model, call.timeout) from error
+        raise _too_late(call, seconds) from error
 
 
-def _too_late(model: str, timeout: float) -> ProviderError:
-    message = f"The model {model!r} did not answer within {timeout:g} s."
+def _too_late(call: Call[Request], seconds: float) -> ProviderError:
+    model = getattr(call.request, "model", "")
+    # What the caller gave, unless steps or a deadline took a part of it.
+    seconds = call.timeout if call.timeout - seconds < _LATE else seconds
+    message = f"The model {model!r} did not answer within {seconds:.3g} s."
     return ProviderError(message, remedy="Try again, or raise `timeout`.", retryable=True)

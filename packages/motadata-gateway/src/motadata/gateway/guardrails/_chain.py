@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from motadata.core.errors import ConfigurationError, GuardrailError
+from motadata.core.errors import ConfigurationError, DeadlineExceededError, GuardrailError
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Finding, GuardedText, Guardrail
 from motadata.gateway._call import CallNotes, Verdict
@@ -96,7 +96,7 @@ class Chain:
                 for guardrail in self._guardrails:
                     name = guardrail.name
                     found += _checked(await guardrail.check(text), len(text.text))
-        except GuardrailError:
+        except (GuardrailError, DeadlineExceededError):
             raise
         except Exception as error:
             # A guardrail is the platform's own code and may raise anything; what it could not

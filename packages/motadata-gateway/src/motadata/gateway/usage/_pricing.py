@@ -15,6 +15,7 @@ from motadata.core.clock import SYSTEM_CLOCK, Clock
 from motadata.core.errors import SDKError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import counter, get_logger
+from motadata.core.resilience import remaining
 from motadata.gateway._call import Call, CallNotes, Price, Proceed, Request
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway.usage._overrides import PriceOverrides
@@ -137,6 +138,8 @@ class Pricing:
                     own = await overrides.table(tenant_id=tenant, timeout=_LONGEST_READ)
                 price = self._listed if own is None else partial(self._priced, own)
             except (SDKError, TimeoutError) as error:
+                if remaining() == 0.0:
+                    raise  # it says nothing about the prices that the caller has no time left
                 kept = _KEPT_AFTER_FAILURE
                 code = getattr(error, "code", "timeout")
                 _log.warning("own_prices_not_read", tenant_id=tenant, code=code)
