@@ -27,6 +27,18 @@ async def test_limits_and_routes_come_from_the_environment() -> None:
     assert answer.fallback_from is None
 
 
+async def test_instances_that_never_reached_their_server_divide_a_limit() -> None:
+    environment = {
+        "MOTADATA_GATEWAY_LIMITS": json.dumps({"requests": 4, "request_burst": 4}),
+        "MOTADATA_GATEWAY_REDIS_URL": "redis://127.0.0.1:1/0",
+        "MOTADATA_GATEWAY_EXPECTED_INSTANCES": "4",
+    }
+    async with open_gateway(Platform([], environment)) as gateway:
+        await gateway.generate_async("Hi", tenant_id="acme")
+        with pytest.raises(RateLimitError):
+            await gateway.generate_async("Ho", tenant_id="acme")
+
+
 async def test_guardrails_come_from_the_environment() -> None:
     guarded = {"personal_data": "mask", "secrets": "refuse", "packs": ["security", "itil"]}
     environment = {"MOTADATA_GATEWAY_GUARDRAILS": json.dumps(guarded)}
@@ -46,6 +58,7 @@ async def test_guardrails_come_from_the_environment() -> None:
     ("name", "value"),
     [
         ("LIMITS", '{"requests": 0}'),
+        ("EXPECTED_INSTANCES", "0"),
         ("ROUTES", '{"chat": {"targets": []}}'),
         ("BUDGETS", '[{"name": "month"}]'),
         ("KEY_LIMITS", '{"openai": {"rate": 5}}'),

@@ -115,6 +115,8 @@ def resolve_tenant(tenant_id: str | None) -> TenantId:
         TenantRequiredError: Neither is there.
         InvalidIdentifierError: The given one breaks the grammar.
     """
+    if type(tenant_id) is TenantId:
+        return tenant_id  # checked when it was made; one call of a model comes here a dozen times
     if tenant_id is not None:
         return TenantId(tenant_id)
     tenant = _current.get()

@@ -75,6 +75,8 @@ class GovernanceSettings(Settings, prefix="MOTADATA_GATEWAY_"):
         guardrails: What is guarded, `{"personal_data": "mask", "secrets": "refuse"}`.
         routes: What names stand for, `{"chat": {"targets": ["openai/gpt-4o", "groq/llama"]}}`.
         redis_url: The server by which instances share limits and breakers.
+        expected_instances: How many there will be: until one has reached that server, it grants this
+            part of each limit.
     """
 
     usage_directory: Path | None = None
@@ -85,6 +87,7 @@ class GovernanceSettings(Settings, prefix="MOTADATA_GATEWAY_"):
     guardrails: GuardrailSettings | None = None
     routes: Mapping[str, Route] = Field(default_factory=dict)
     redis_url: SecretStr | None = None
+    expected_instances: int = Field(default=1, ge=1)
 
 
 def governance_of(platform: Platform, keys: KeySource | None) -> Governance:
@@ -95,7 +98,7 @@ def governance_of(platform: Platform, keys: KeySource | None) -> Governance:
     """
     settings = GovernanceSettings.from_environment(platform.environment)
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
-    sharing = Sharing(redis_url=redis_url)
+    sharing = Sharing(redis_url=redis_url, expected_instances=settings.expected_instances)
     limits = provider_limits = usage = prices = budgets = None
     if settings.limits is not None or settings.model_limits:
         limits = Limits(settings.limits, models=settings.model_limits, sharing=sharing)
