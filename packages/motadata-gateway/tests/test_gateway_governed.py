@@ -27,16 +27,20 @@ async def test_limits_and_routes_come_from_the_environment() -> None:
     assert answer.fallback_from is None
 
 
-async def test_instances_that_never_reached_their_server_divide_a_limit() -> None:
+@pytest.mark.parametrize(("instances", "seconds"), [("1", 15.0), ("4", 60.0)])
+async def test_instances_that_never_reached_their_server_divide_a_limit(
+    instances: str, seconds: float
+) -> None:
     environment = {
         "MOTADATA_GATEWAY_LIMITS": json.dumps({"requests": 4, "request_burst": 4}),
         "MOTADATA_GATEWAY_REDIS_URL": "redis://127.0.0.1:1/0",
-        "MOTADATA_GATEWAY_EXPECTED_INSTANCES": "4",
+        "MOTADATA_GATEWAY_EXPECTED_INSTANCES": instances,
     }
     async with open_gateway(Platform([], environment)) as gateway:
-        await gateway.generate_async("Hi", tenant_id="acme")
-        with pytest.raises(RateLimitError):
-            await gateway.generate_async("Ho", tenant_id="acme")
+        with pytest.raises(RateLimitError) as raised:
+            await gateway.generate_async("Hi", timeout=1, tenant_id="acme")
+
+    assert raised.value.retry_after == pytest.approx(seconds, rel=0.1)
 
 
 async def test_guardrails_come_from_the_environment() -> None:

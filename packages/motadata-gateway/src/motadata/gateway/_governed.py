@@ -75,8 +75,8 @@ class GovernanceSettings(Settings, prefix="MOTADATA_GATEWAY_"):
         guardrails: What is guarded, `{"personal_data": "mask", "secrets": "refuse"}`.
         routes: What names stand for, `{"chat": {"targets": ["openai/gpt-4o", "groq/llama"]}}`.
         redis_url: The server by which instances share limits and breakers.
-        expected_instances: How many there will be: until one has reached that server, it grants this
-            part of each limit.
+        expected_instances: How many there will be: until one has reached that server, it grants
+            this part of each limit.
     """
 
     usage_directory: Path | None = None
