@@ -19,7 +19,7 @@ PORT ?= 8080
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-iso test-together test-integration test-browser test-wheels \
-	lint format types imports cov docs bench soak dist lock clean
+	lint format types imports cov docs bench figures soak dist lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ docs: $(HATCH) ## Build the guides; a warning is an error
 
 bench: $(HATCH) ## Ingestion and query figures, beside the bare database
 	$(HATCH) run bench
+
+figures: $(HATCH) ## Figures with what is asked of them, beside their peers (WHAT=core, gateway or all)
+	$(HATCH) run figures $(WHAT)
 
 soak: $(HATCH) ## The long randomised runs: isolation, cancellation, restarts
 	$(HATCH) run soak

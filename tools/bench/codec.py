@@ -22,6 +22,7 @@ from importlib.util import find_spec
 
 import msgpack  # type: ignore[import-untyped]  # its wheel carries no types
 import numpy as np
+from asked import asked
 
 from motadata.core.codec import JsonCodec, MessagePackCodec, ProtobufCodec
 from motadata.core.errors import CodecError
@@ -89,12 +90,20 @@ def main() -> None:
             hostile(name, codec, options.hostile)
         return
     ours = [Peer(name, codec.encode, codec.decode) for name, codec in codecs().items()]
-    compare("message of 2 KB", MESSAGE, [*bare(), *ours], options.rounds)
+    message = compare("message of 2 KB", MESSAGE, [*bare(), *ours], options.rounds)
     compare("list of 384 floats", VECTOR.tolist(), [*bare(), *ours], options.rounds)
     raw = Peer("numpy tobytes, frombuffer", _bytes_of, lambda data: np.frombuffer(data, "<f4"))
-    compare("vector of 384 float32", VECTOR, [raw, *ours], options.rounds)
+    vector = compare("vector of 384 float32", VECTOR, [raw, *ours], options.rounds)
     compare("message with such a vector", {"id": 7, "vector": VECTOR}, ours, options.rounds)
     compare("record: an answer with two citations", ANSWER, ours, options.rounds)
+    json_alone = sum(message["json"])
+    for name in ("codec msgpack fast", "codec json fast"):
+        if name in message:
+            ratio = sum(message[name]) / json_alone
+            asked(f"message, {name}, of Python's json", ratio, most=1 / 3)
+    name = "codec msgpack fast" if "codec msgpack fast" in vector else "codec msgpack plain"
+    for way, least in zip(("written", "read"), vector[name], strict=True):
+        asked(f"vector, {name}, {way}", least, most=2, unit="µs")
 
 
 def codecs() -> dict[str, Codec]:
@@ -127,8 +136,10 @@ def bare() -> list[Peer]:
     return peers
 
 
-def compare(title: str, value: object, peers: list[Peer], rounds: int) -> None:
-    """Print what each peer takes for one value, and its ratio to the first."""
+def compare(
+    title: str, value: object, peers: list[Peer], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Print what each peer takes for one value, and its ratio to the first; return the least."""
     times: dict[str, tuple[list[float], list[float]]] = {peer.name: ([], []) for peer in peers}
     for _ in range(rounds):
         for peer in peers:
@@ -147,6 +158,7 @@ def compare(title: str, value: object, peers: list[Peer], rounds: int) -> None:
             f" {min(writing) + min(reading):8.2f} {quarter:8.2f}"
             f"  {(min(writing) + min(reading)) / first[0]:.2f}, {quarter / first[1]:.2f}"
         )
+    return {name: (min(writing), min(reading)) for name, (writing, reading) in times.items()}
 
 
 def hostile(name: str, codec: Codec, inputs: int) -> None:

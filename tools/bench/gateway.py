@@ -32,6 +32,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 import orjson
+from asked import asked
 
 from motadata.core.cache import create_memory_cache, create_redis_cache
 from motadata.core.database import PostgresDatabase, apply_migrations, create_database
@@ -47,6 +48,8 @@ from motadata.gateway.usage import Pricing, UsageLog
 
 _MODEL: Final = "gpt-4o-mini"
 _WORDS: Final = 400
+_HIT: Final = {"memory": 60, "Redis": 400}
+"""Microseconds that a hit may take."""
 _number = count()
 
 Ask = Callable[[str], Awaitable[object]]
@@ -74,7 +77,8 @@ class Contender:
         self.figures.append((time.process_time() - started) / calls * 1e6)
 
 
-def _table(title: str, contenders: list[Contender], unit: str) -> None:
+def _table(title: str, contenders: list[Contender], unit: str) -> dict[str, float]:
+    """Print the figures of all, and return the least of each."""
     floor = min(contenders[0].figures)
     print(f"\n{title}, {unit}")
     print(f"  {'':<28} {'min':>9} {'p25':>9} {'over raw':>9} {'ratio':>7}")
@@ -82,6 +86,7 @@ def _table(title: str, contenders: list[Contender], unit: str) -> None:
         least, quarter = min(one.figures), statistics.quantiles(one.figures, n=4)[0]
         over = least - floor
         print(f"  {one.name:<28} {least:9.1f} {quarter:9.1f} {over:9.1f} {least / floor:7.2f}")
+    return {one.name: min(one.figures) for one in contenders}
 
 
 @asynccontextmanager
@@ -200,7 +205,16 @@ async def _calls(url: str, rounds: int, *, litellm: bool) -> None:
             for _ in range(rounds):
                 for one in contenders:
                     await one.round(concurrency, max(calls // 4, 8) if one.slow else calls)
-            _table(f"Whole answers, concurrency {concurrency}", contenders, "CPU us a call")
+            title = f"Whole answers, concurrency {concurrency}"
+            found = _table(title, contenders, "CPU us a call")
+            governed, raw = found["gateway, governed"], found["raw aiohttp + orjson"]
+            if concurrency == 1:
+                asked("a governed call at 1, over raw", governed - raw, most=200, unit="µs")
+            else:
+                asked("a governed call at 64", governed, most=400, unit="µs")
+            if litellm:
+                times = found["litellm.acompletion"] / governed
+                asked(f"litellm of a governed call at {concurrency}", times, least=15)
 
 
 async def _streams(server: OpenAIServer, rounds: int, *, litellm: bool) -> None:
@@ -243,7 +257,8 @@ async def _streams(server: OpenAIServer, rounds: int, *, litellm: bool) -> None:
                 await one.round(1, 1)
         for one in contenders:
             one.figures = [figure / _WORDS for figure in one.figures]
-        _table(f"Streams of {_WORDS} chunks", contenders, "CPU us a chunk")
+        found = _table(f"Streams of {_WORDS} chunks", contenders, "CPU us a chunk")
+        asked("a streamed chunk", found["gateway"], most=20, unit="µs")
 
 
 async def _streaming_peers(url: str, stack: AsyncExitStack) -> list[Contender]:
@@ -285,6 +300,7 @@ async def _hits(url: str, rounds: int) -> None:
     for name, values in figures.items():
         quarter = statistics.quantiles(values, n=4)[0]
         print(f"  cache hit from {name:<8} {min(values):9.1f} {quarter:9.1f} CPU us (min, p25)")
+        asked(f"a cache hit from {name}", min(values), most=_HIT[name], unit="µs")
 
 
 async def _hit(gateway: LLMGateway, rounds: int) -> list[float]:
@@ -315,7 +331,9 @@ async def _memory(url: str, calls: int) -> None:
         before = _resident()
         await ask(calls)
         gc.collect()
-        print(f"\n  {calls} calls grow memory by {_resident() - before:.1f} MB")
+        grown = _resident() - before
+        print(f"\n  {calls} calls grow memory by {grown:.1f} MB")
+        asked(f"growth by {calls} calls", grown, most=5, unit="MB")
 
 
 def _resident() -> float:
@@ -342,6 +360,8 @@ def _import() -> None:
     seconds, memory = min(float(run[0]) for run in runs), min(float(run[1]) for run in runs)
     loaded: Mapping[str, str] = {"litellm": runs[0][2], "aiohttp": runs[0][3]}
     print(f"\n  import motadata.gateway: {seconds:.3f} s CPU, {memory:.1f} MB, loaded: {loaded}")
+    asked("import motadata.gateway, CPU", seconds, most=0.35, unit="s")
+    asked("import motadata.gateway, memory", memory, most=35, unit="MB")
 
 
 async def _all(options: argparse.Namespace) -> None:

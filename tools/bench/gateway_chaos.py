@@ -24,6 +24,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from asked import asked
+
 from motadata.core.errors import ProviderError, SDKError
 from motadata.core.models import Completion
 from motadata.core.tenancy import current_tenant
@@ -171,6 +173,12 @@ async def chaos(servers: list[OpenAIServer], calls: int) -> None:
                 f"{name:12} {client:8} {outcome.served / calls:9.2%} {sent / calls:12.3f} "
                 f"{max(0.0, outcome.latest) * 1000:11.0f} ms  {outcome.errors or ''}"
             )
+            if client == "routing":
+                title = f"faults in {name}" if name == "episodes" else f"{name} faults"
+                asked(f"{title}, served", 100 * outcome.served / calls, least=99.9, unit="%")
+                asked(f"{title}, requests a call", sent / calls, most=1.2)
+                late = max(0.0, outcome.latest) * 1000
+                asked(f"{title}, after the deadline", late, most=50, unit="ms")
 
 
 class Accounts(OpenAIProvider):
@@ -228,6 +236,8 @@ async def neighbours(servers: list[OpenAIServer]) -> None:
         f"always at the same model (x{both / alone:.2f}); of its 2,000 calls failed {dict(well)};"
     )
     print(f"those of the other ended {dict(ill)}, for which {sent} requests were sent")
+    asked("p99 beside a tenant that fails always", both / alone, most=1.1)
+    asked("failed calls of the well tenant", sum(well.values()), most=0)
 
 
 async def down_for_all(servers: list[OpenAIServer]) -> None:
@@ -244,6 +254,7 @@ async def down_for_all(servers: list[OpenAIServer]) -> None:
             except SDKError:
                 continue
     print(f"\na provider down for 20 tenants got {len(servers[0].requests) - 100} more requests")
+    asked("requests that trip a provider's breaker", len(servers[0].requests) - 100, most=10)
 
 
 async def cut_streams(servers: list[OpenAIServer]) -> None:
@@ -268,6 +279,7 @@ async def cut_streams(servers: list[OpenAIServer]) -> None:
                     prefix = words.startswith("".join(said))
                     counts["one error" if prefix else "wrong"] += 1
     print(f"\nstreams cut at each of 43 events, before an equal and an unequal model: {counts}")
+    asked("cut streams that end wrong", counts["wrong"], most=0)
 
 
 class Instant:

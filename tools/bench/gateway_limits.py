@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from asked import asked
 from redis.asyncio import Redis
 
 from motadata.core.embedded import EmbeddedRedis
@@ -87,6 +88,9 @@ async def queue() -> None:
             f"queue {round_}: {took:.3f} s (ideal 1.80, {took / 1.8 - 1:+.1%}); "
             f"at most {most} in 100 ms; {turned} inversions"
         )
+        asked("500 waiters, of the ideal 1.80 s", took / 1.8, least=0.97, most=1.03)
+        asked("most in 100 ms", most, most=75)
+        asked("inversions within a tenant", turned, most=0)
 
 
 async def flood() -> None:
@@ -119,6 +123,7 @@ async def flood() -> None:
     print(
         f"flood: p99 wait {alone:.1f} ms alone, {flooded:.1f} ms flooded (x{flooded / alone:.2f})"
     )
+    asked("p99 wait beside a flood of 10,000", flooded / alone, most=2)
 
 
 async def tokens() -> None:
@@ -143,6 +148,8 @@ async def tokens() -> None:
             f"tokens, {title}: {len(last.asked)} calls used {used} of 10,000 "
             f"({used / 10_000 - 1:+.1%}; an estimate's error is +10.5%), {refused} were refused"
         )
+        over = 100 * (used / 10_000 - 1)
+        asked(f"tokens over the limit, {title}", over, most=10.5, unit="%")
 
 
 async def worker(url: str, seconds: float) -> None:
@@ -197,9 +204,12 @@ async def share(server: EmbeddedRedis, *, seconds: float, kill: bool) -> None:
         lasted = min(time.perf_counter() - began, seconds + 0.2)
         calls, grants = (sum(int(out[column]) for out in outputs) for column in range(2))
         allowed = RATE * lasted + BURST
-        asked = "" if kill else f"; {(await served_by(redis) - before) / calls:.3f} scripts a call"
+        each = (await served_by(redis) - before) / calls
     title = "four processes, Redis killed for a third" if kill else "four processes"
-    print(f"{title}: {grants} of at most {allowed:.0f} ({grants / allowed:.2f}){asked}")
+    print(f"{title}: {grants} of at most {allowed:.0f} ({grants / allowed:.2f})")
+    asked(f"{title}, admitted of what is allowed", grants / allowed, most=1)
+    if not kill:
+        asked(f"{title}, scripts a call", each, most=0.1)
 
 
 async def served_by(redis: Redis) -> int:

@@ -20,6 +20,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+from asked import asked
+
 from motadata.core.cache import create_memory_cache, create_redis_cache
 from motadata.core.embedded import EmbeddedRedis
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
@@ -106,7 +108,7 @@ def over_http(url: str, cache: Cache | None = None) -> LLMGateway:
     )
 
 
-async def equal_calls(server: OpenAIServer, ask: Ask) -> str:
+async def equal_calls(server: OpenAIServer, ask: Ask, most: dict[str, int]) -> str:
     """Count the requests of a thousand equal calls, undisturbed and disturbed."""
     found = []
     for case in ("undisturbed", "first given up", "first fails", "10 tenants"):
@@ -123,6 +125,7 @@ async def equal_calls(server: OpenAIServer, ask: Ask) -> str:
             results = await asyncio.gather(*tasks, return_exceptions=True)
         failed = sum(isinstance(result, BaseException) for result in results)
         found.append(f"{len(server.requests)} ({failed} failed)")
+        most[case] = max(most.get(case, 0), len(server.requests))
     return " | ".join(f"{each:>15}" for each in found)
 
 
@@ -152,6 +155,8 @@ async def single_texts(server: OpenAIServer, rounds: int) -> None:
     print(
         f"  {low(added) * 1e3:+.1f} ms (min), {quarter(added) * 1e3:+.1f} ms (p25) against 2 x 256"
     )
+    asked("requests for 512 single texts", max(upstream), most=16)
+    asked("added to a text alone", low(quiet) * 1e3, most=5, unit="ms")
     print(f"  a text alone: {low(quiet) * 1e3:.1f} ms (min) over the server's 50, HTTP included")
 
 
@@ -230,10 +235,13 @@ async def memory(title: str, governance: Governance | None) -> None:
             f"{title}: {TENANTS:,} tenants x 3 providers, idle: {idle / 1e6:.1f} MB, "
             f"{each:.0f} bytes each"
         )
+        asked(f"{title}, an idle tenant and provider", each, most=1024, unit="bytes")
         before = resident()
         for number in range(50_000):
             await gateway.generate_async(f"Hi {number}", tenant_id=f"t{number % TENANTS}")
-        print(f"{title}: 50,000 calls: {(resident() - before) / 1e6:+.1f} MB")
+        grown = (resident() - before) / 1e6
+        print(f"{title}: 50,000 calls: {grown:+.1f} MB")
+        asked(f"{title}, growth by 50,000 calls", grown, most=5, unit="MB")
 
 
 def governed() -> Governance:
@@ -270,9 +278,13 @@ async def measure(rounds: int) -> None:
     with OpenAIServer() as server:
         head = ("undisturbed", "first given up", "first fails", "10 tenants")
         print(f"requests of {CALLS:,} equal calls")
+        most: dict[str, int] = {}
         print(f"{'':<10}" + " | ".join(f"{each:>15}" for each in head))
         for name, ask in (("chat", generate), ("stream", stream), ("embedding", embed)):
-            print(f"{name:<10}" + await equal_calls(server, ask))
+            print(f"{name:<10}" + await equal_calls(server, ask, most))
+        for case, allowed in (("undisturbed", 1), ("first given up", 2), ("first fails", 2)):
+            asked(f"requests of 1,000 equal calls, {case}", most[case], most=allowed)
+        asked("the same of 10 tenants", most["10 tenants"], least=10, most=10)
         await single_texts(server, max(5, rounds // 3))
     await cpu(rounds)
     await memory("as it comes", None)

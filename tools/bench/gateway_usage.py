@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from asked import asked
+
 from motadata.core.database import PostgresDatabase, apply_migrations, create_database
 from motadata.core.embedded import EmbeddedPostgres
 from motadata.core.models import Completion, Usage
@@ -125,6 +127,9 @@ async def killed(dsn: str, database: PostgresDatabase, directory: Path) -> None:
         f"replay ({found - int(str(row['once']))} twice); missing {max(0, last - found)}, "
         f"at {last / 5:,.0f} calls a second and an interval of {UsagePolicy().interval} s"
     )
+    lost = max(0, last - found) / (last / 5)
+    asked("rows missing after kill -9, in seconds", lost, most=UsagePolicy().interval, unit="s")
+    asked("rows that came twice", found - int(str(row["once"])), most=0)
 
 
 async def victim(dsn: str, directory: Path) -> None:

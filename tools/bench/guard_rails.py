@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from asked import asked
+
 from motadata.core.observability import (
     configure_observability,
     counter,
@@ -188,7 +190,7 @@ def show(title: str, times: dict[str, list[float]], *, allowed: float) -> None:
         ordered = sorted(rounds)
         print(f"{name:28}{ordered[0]:9.2f}{ordered[len(ordered) // 4]:9.2f}")
     whole = sorted(times["all together"])
-    print(f"all together / the {allowed:g} µs asked for: {whole[len(whole) // 4] / allowed:.2f}")
+    asked(f"all guard rails, {title}, p25", whole[len(whole) // 4], most=allowed, unit="µs")
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from statistics import quantiles
 
+from asked import asked
+
 from motadata.core.observability import hide_personal_data
 from motadata.core.protocols import STREAM_WINDOW, GuardedText
 from motadata.gateway import CallNotes
@@ -94,6 +96,8 @@ async def cost() -> None:
             peer.append(timed(partial(hide_personal_data, body), 40))
         least, quarter = min(ours), quantiles(ours, n=4)[0]
         print(f"{name:<34}{least:>8.0f}{quarter:>8.0f}{min(peer):>10.0f}{least / min(peer):>7.2f}")
+        if body is text:
+            asked("rules, at least 40, on 600 characters", least, most=250, unit="µs")
 
 
 async def chunk_cost() -> None:
@@ -167,6 +171,8 @@ async def leaks(trials: int) -> None:
     print(f"\n{trials} streams cut at random, one secret in each\n")
     print(f"leaked {leaked}   most characters waiting {most} (window {STREAM_WINDOW})")
     print(f"shown otherwise than the whole text {altered}")
+    asked("secrets that leaked from streams", leaked, most=0)
+    asked("characters held back", most, most=64)
 
 
 async def hostile() -> None:
@@ -178,6 +184,7 @@ async def hostile() -> None:
         "combining": "e\u0301", "uuid": "41111111-1111-4111-8111-111111111111 ",
     }  # fmt: skip
     print("\nHostile texts, CPU µs a character, 20,000 and 80,000 characters (ratio ~1: linear)\n")
+    worst = 0.0
     for name, unit in units.items():
         figures = []
         for size in (20_000, 80_000):
@@ -186,7 +193,9 @@ async def hostile() -> None:
             start = time.process_time()
             await made.output_chain.find(about)
             figures.append((time.process_time() - start) / size * 1e6)
+        worst = max(worst, figures[1] / figures[0])
         print(f"{name:<12}{figures[0]:>8.2f}{figures[1]:>8.2f}{figures[1] / figures[0]:>7.2f}")
+    asked("hostile texts, four times as long, a character", worst, most=2)
 
 
 def main() -> int:

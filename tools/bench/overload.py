@@ -23,6 +23,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from asked import asked
+
 from motadata.core.errors import (
     DeadlineExceededError,
     OverloadError,
@@ -242,7 +244,7 @@ async def compare(seconds: float) -> None:
         f"{'side':24}{'offered':>9}{'goodput/s':>11}{'of peak':>9}{'tries':>8}{'sent':>7}", end=""
     )
     print(f"{'p99 ms':>9}{'refused p50/p99 ms':>20}  errors")
-    peak = 0.0
+    peak, last = 0.0, (Outcome(), 0.0)
     for name, guarded, attempts, loads in sides:
         for load in loads:
             client = Client()
@@ -254,6 +256,7 @@ async def compare(seconds: float) -> None:
             got = await offer(side.call, rate=load * CAPACITY, seconds=seconds, tenant="acme")
             peak = max(peak, got.goodput())
             sent = client.sent / max(1, got.served)
+            last = (got, got.goodput() / peak)
             refused = f"{late(got.refused, 0.5):.2f}/{late(got.refused):.1f}"
             print(
                 f"{name:24}{load:8g}x{got.goodput():11.0f}{got.goodput() / peak:9.2f}"
@@ -262,6 +265,10 @@ async def compare(seconds: float) -> None:
             )
             await client.close()
     print(f"deadline {DEADLINE * 1e3:.0f} ms, nominal capacity {CAPACITY:.0f}/s")
+    got, part = last
+    asked("goodput at ten times the capacity, of the peak", part, least=0.9)
+    asked("p99 of the admitted", late(got.admitted), most=DEADLINE * 1e3, unit="ms")
+    asked("tries a call, by retries", got.attempts / got.calls, most=1.1)
 
 
 async def neighbours(seconds: float, rounds: int) -> None:
@@ -296,6 +303,7 @@ async def neighbours(seconds: float, rounds: int) -> None:
     base, loud = late(quiet[1.0]), late(quiet[100.0])
     print(f"\nothers' p99 beside a tenant at its quota {base:.1f} ms, ", end="")
     print(f"at 100 times its quota {loud:.1f} ms: {loud / base:.2f}")
+    asked("others' p99 beside 100 times the quota", loud / base, most=1.1)
     print(f"others' p50 {late(quiet[1.0], 0.5):.1f} and {late(quiet[100.0], 0.5):.1f} ms", end="")
     print(f"; calls of theirs refused or late: {lost[1.0]} and {lost[100.0]}")
 
