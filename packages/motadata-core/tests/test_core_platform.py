@@ -11,7 +11,7 @@ import pytest
 
 from motadata.core import platform as platform_module
 from motadata.core.cache import MemoryCache
-from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConfigurationError, DeadlineExceededError
 from motadata.core.models import Health
 from motadata.core.platform import ComponentSpec, Platform, create_platform, discover_components
 
@@ -201,6 +201,26 @@ class TestLifecycle:
         async with Platform([], {}) as platform:
             with pytest.raises(ConfigurationError, match=rf"provides '{role}'\. Install"):
                 getattr(platform, role)
+
+    async def test_component_that_does_not_open_in_time_ends_the_opening(self) -> None:
+        journal: list[str] = []
+
+        @asynccontextmanager
+        async def hanging(_: Platform) -> AsyncIterator[object]:
+            try:
+                await asyncio.Event().wait()
+                yield object()
+            finally:
+                journal.append("gave up")
+
+        platform = Platform(
+            [part("first", journal), opening("second", hanging)], {}, opening_timeout=0.05
+        )
+        with pytest.raises(DeadlineExceededError, match="'second'"):
+            async with platform:
+                raise AssertionError
+
+        assert journal == ["open first", "gave up", "close first"]
 
 
 class TestHealth:

@@ -27,6 +27,8 @@ from motadata.core.protocols import Cache, Database, Gateway, IngestionService, 
 
 ENTRY_POINT_GROUP: Final = "motadata.components"
 _HEALTH_TIMEOUT: Final = 2.0
+_OPENING_TIMEOUT: Final = 120.0
+"""Seconds: an embedded server that makes its data directory first takes ten on a slow machine."""
 _SEVERITY: Final = {"ok": 0, "degraded": 1, "down": 2}
 _DISTRIBUTIONS: Final = {
     "gateway": "motadata-gateway",
@@ -60,8 +62,15 @@ class ComponentSpec:
 class Platform:
     """The open components of one process, by role. Built by `create_platform`."""
 
-    def __init__(self, specs: Iterable[ComponentSpec], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        specs: Iterable[ComponentSpec],
+        environment: Mapping[str, str],
+        *,
+        opening_timeout: float = _OPENING_TIMEOUT,
+    ) -> None:
         self.environment = environment
+        self._opening_timeout = opening_timeout
         self._specs = _in_dependency_order(specs)
         self._components: dict[str, object] = {}
         self._stack = AsyncExitStack()
@@ -176,17 +185,22 @@ class Platform:
 
         Raises:
             ConfigurationError: It is open already.
+            DeadlineExceededError: A component did not open in its time.
         """
         if self._is_entered:
             message = "The platform is open already."
             raise ConfigurationError(message, remedy="Enter it once, and share the open platform.")
         self._is_entered = True
+        # Here: describing a platform, as `doctor` and migrations do, needs none of it.
+        from motadata.core.resilience import time_limit
+
         try:
             # The first log line would import structlog on the event loop.
             await asyncio.to_thread(prepare_logging)
             async with AsyncExitStack() as stack:
                 for spec in self._specs:
-                    component = await stack.enter_async_context(spec.open(self))
+                    async with time_limit(self._opening_timeout, what=f"component {spec.name!r}"):
+                        component = await stack.enter_async_context(spec.open(self))
                     self._components[spec.name] = component
                     stack.callback(self._components.pop, spec.name, None)
                     _log.debug("component_opened", role=spec.name)
@@ -213,6 +227,7 @@ def create_platform(
     environment: Mapping[str, str] | None = None,
     *,
     components: Iterable[ComponentSpec] | None = None,
+    opening_timeout: float = _OPENING_TIMEOUT,
 ) -> Platform:
     """Compose what is installed.
 
@@ -220,6 +235,7 @@ def create_platform(
         environment: Where every component reads its settings; None means the process's environment.
         components: What to compose besides core's own; None means what the entry points name. One
             whose role core fills itself takes that role over.
+        opening_timeout: Seconds that each component may take to open.
 
     Raises:
         ConfigurationError: An entry point cannot be loaded, two components fill one role, a
@@ -230,7 +246,11 @@ def create_platform(
     chosen = list(discover_components() if components is None else components)
     taken = {spec.name for spec in chosen}
     builtin = [spec for spec in BUILTIN_COMPONENTS if spec.name not in taken]
-    return Platform([*builtin, *chosen], os.environ if environment is None else environment)
+    return Platform(
+        [*builtin, *chosen],
+        os.environ if environment is None else environment,
+        opening_timeout=opening_timeout,
+    )
 
 
 def discover_components() -> list[ComponentSpec]:
