@@ -41,13 +41,19 @@ HANGS = 3600.0
 
 
 class Provider:
-    """Answers at once, unless it is told to hang."""
+    """Answers at once, unless it is told to hang.
+
+    Attributes:
+        hangs: Whether it hangs.
+        hangs_first: Whether it hangs when it is asked for the first time.
+        asked: How often it was asked.
+    """
 
     name = "mine"
     revision = ""
 
     def __init__(self) -> None:
-        self.hangs = False
+        self.hangs = self.hangs_first = False
         self.asked = 0
 
     async def complete(self, request: ChatRequest) -> Completion:
@@ -73,7 +79,7 @@ class Provider:
         return None
 
     async def _work(self) -> None:
-        if self.hangs:
+        if self.hangs or (self.hangs_first and self.asked == 1):
             await asyncio.sleep(HANGS)
 
 
@@ -264,17 +270,16 @@ async def test_a_turn_that_comes_after_the_deadline_is_not_waited_for(provider: 
 
 
 async def test_a_short_deadline_of_one_does_not_end_the_equal_call_of_another(provider: Provider):
-    provider.hangs = True
+    provider.hangs_first = True
     governance = Governance(deduplication=Deduplication())
     async with gateway_with(provider, governance, create_memory_cache()) as gateway:
-        hasty = asyncio.create_task(
-            gateway.generate_async("hello", timeout=0.1, tenant_id="acme"), name="hasty"
-        )
-        await asyncio.sleep(0)
-        patient = asyncio.create_task(gateway.generate_async("hello", timeout=60, tenant_id="acme"))
+        hasty, patient = [
+            asyncio.create_task(gateway.generate_async("hello", timeout=timeout, tenant_id="acme"))
+            for timeout in (0.1, 60)
+        ]
         with pytest.raises(ProviderError):
             await hasty
-        provider.hangs = False
         answer = await patient
 
     assert answer.text == "answer"
+    assert provider.asked == 2
