@@ -322,6 +322,7 @@ def test_priority_is_what_the_matrix_makes_of_impact_and_urgency() -> None:
         "# Incident summary\nThe VPN is down. Impact: {0}, Urgency: {1}, Priority: {2}",
         '{{"type": "incident summary", "impact": "{0}", "urgency": "{1}", "priority": "P{2}"}}',
         "Incident summary: it has {0} impact and {1} urgency, which makes priority P{2}.",
+        "Incident summary\nA P{2} incident: {0} impact, {1} urgency.",
     )
     for shape in shapes:
         for impact, row in levels.items():
@@ -332,37 +333,124 @@ def test_priority_is_what_the_matrix_makes_of_impact_and_urgency() -> None:
                     assert (rules(pack, text) == set()) == right, text
 
 
-@pytest.mark.parametrize(
-    ("text", "rule"),
-    [
-        ("1. Reset the password.\n2. Send it.", "itil.password-reset.identity-first"),
-        (
-            "1. Reset the password. 2. Verify the caller's identity.",
-            "itil.password-reset.identity-first",
-        ),
-        (
-            "Identity check is not needed; reset the password.",
-            "itil.password-reset.identity-skipped",
-        ),
-        ("Skip the identity check for managers.", "itil.password-reset.identity-skipped"),
-    ],
+FIRST = (
+    "Verify the caller's identity.",
+    "Confirm the requester\u2019s identity with two questions.",
+    "Check the identity of the caller against the HR record.",
+    "Authenticate the user by a call back to the registered number.",
+    "Complete the IDENTITY CHECK of form PW-2.",
+    "Make sure that the identity of the user has been verified.",
+    "Ask two security questions.",
+    "Check the employee ID and the name of the manager.",
 )
-def test_password_steps_without_an_identity_check_are_found(text: str, rule: str) -> None:
-    assert rule in rules(CompliancePack("itil"), text)
+STEPS = (
+    "Reset the user's password.",
+    "Reset the AD password in the directory.",
+    "Set a new temporary password for the account.",
+    "Generate a temporary password and read it out.",
+    "Issue a one-time password to the caller.",
+    "Send the new password to the manager.",
+    "Perform the password reset in the console.",
+)
+SKIPS = (
+    "You can skip the identity check for managers.",
+    "No identity verification is needed for colleagues.",
+    "There is no need to verify who is calling.",
+    "The identity check is not required on weekends.",
+    "Verification of the caller can be skipped when it is urgent.",
+    "It is done without verifying the user's identity.",
+    "Bypass the usual identity verification for executives.",
+)
+WARNINGS = (
+    "Never skip the identity check.",
+    "The identity verification must not be skipped.",
+    "Requests without an identity check are refused.",
+    "Do not bypass the identity verification for anybody.",
+    "The password policy asks for twelve characters.",
+    "Users who know the old one change your own password rules do not apply to.",
+)
+FILLERS = ("Open the ticket.", "Look at the account's history.", "Close the ticket with code 7.")
+IDENTITY_FIRST = "itil.password-reset.identity-first"
+IDENTITY_SKIPPED = "itil.password-reset.identity-skipped"
+
+
+def mutated_resets() -> Iterator[tuple[str, set[str]]]:
+    """Yield 240 ways to reset a password, right ones among them, and the rules that each breaks."""
+    rng = random.Random(5)
+    shapes = ("{0}. {1}", "{0}) {1}", "- {1}", "* **{1}**", "{1}")
+    for number in range(240):
+        first, step = rng.choice(FIRST), rng.choice(STEPS)
+        kind = ("right", "no check", "check too late", "skipped", "right, with a warning")[
+            number % 5
+        ]
+        lines = [first, step]
+        broken = set()
+        if kind == "no check":
+            lines, broken = [step], {IDENTITY_FIRST}
+        elif kind == "check too late":
+            lines, broken = [step, first], {IDENTITY_FIRST}
+        elif kind == "skipped":
+            lines.insert(rng.randrange(1, 3), rng.choice(SKIPS))
+            broken = {IDENTITY_SKIPPED}
+        elif kind == "right, with a warning":
+            lines.insert(rng.randrange(3), rng.choice(WARNINGS))
+        for filler in rng.sample(FILLERS, k=rng.randrange(3)):
+            lines.insert(rng.randrange(len(lines) + 1), filler)
+        shape = shapes[number % len(shapes)]
+        said = [shape.format(place, line) for place, line in enumerate(lines, 1)]
+        yield rng.choice(("\n", "\n\n", " ")).join(said), broken
+
+
+def test_password_resets_are_told_what_they_skip_and_nothing_else() -> None:
+    pack = CompliancePack("itil")
+
+    for text, broken in mutated_resets():
+        assert rules(pack, text) == broken, text
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "1. Verify the caller's identity.\n2. Reset the password.",
         "Never reset the password before you verify the identity.",
         "After identity verification, reset the password.",
-        "Do not skip the identity check. Verify the user's identity, then set a new password.",
-        "The password policy asks for twelve characters.",
+        "Reset the password only after the caller's identity is verified.",
+        "Reset the user's password once you have confirmed the identity.",
+        "To reset your password, open the portal.",
+        "Nobody may reset a password without verifying the identity.",
+        "No temporary password is issued. Use the self-service portal.",
     ],
 )
 def test_password_steps_in_their_order_raise_no_alarm(text: str) -> None:
     assert rules(CompliancePack("itil"), text) == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Reset the password. Verify the identity once it is done.",
+        "1. Reset the password.\n2. After that, verify the identity.",
+        "Do not verify the identity. Reset the password at once.",
+    ],
+)
+def test_an_identity_check_that_comes_too_late_or_not_at_all_is_found(text: str) -> None:
+    assert IDENTITY_FIRST in rules(CompliancePack("itil"), text)
+
+
+def test_a_gap_of_a_phrase_stays_within_its_sentence_and_is_short() -> None:
+    words = WordFilter("flag", categories={"x": ["reset ... password"]})
+
+    assert found(words, "Please reset the old AD password now.") == [
+        ("words.x", "reset the old AD password")
+    ]
+    assert rules(words, "reset password") == {"words.x"}
+    assert rules(words, "Reset it. The password is old.") == set()
+    assert rules(words, "reset one two three four five six seven password") == set()
+
+
+@pytest.mark.parametrize("phrase", ["... password", "password ...", "..."])
+def test_a_phrase_that_begins_or_ends_with_a_gap_is_refused(phrase: str) -> None:
+    with pytest.raises(ConfigurationError):
+        WordFilter("flag", categories={"x": [phrase]})
 
 
 def test_security_pack_finds_advice_and_not_the_warning_of_it() -> None:

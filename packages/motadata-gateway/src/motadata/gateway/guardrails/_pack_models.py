@@ -55,20 +55,40 @@ class MatrixRule(_Rule):
 
 
 class OrderRule(_Rule):
-    """Whoever names one of the steps must have named one of the first ones before."""
+    """Whoever names one of the steps must have named one of the first ones before.
+
+    Attributes:
+        steps: What must not come first.
+        first: What must come before them.
+        unless_before: Words in front of either with which it does not count, such as `never`.
+        unless_inside: The same of the words for which its `...` stands.
+        joined_by: Words by which a sentence says that a first one comes before the step that it
+            names before it: "reset it only after …".
+    """
 
     kind: Literal["order"]
     steps: Phrases
     first: Phrases
     unless_before: tuple[Phrase, ...] = ()
+    unless_inside: tuple[Phrase, ...] = ()
+    joined_by: tuple[Phrase, ...] = ()
 
 
 class ForbiddenRule(_Rule):
-    """No text may say one of these, except behind one of the words in `unless_before`."""
+    """No text may say one of these.
+
+    Attributes:
+        phrases: What must not be said.
+        unless_before: Words in front of one with which it may be said, such as `never`.
+        unless_inside: The same of the words for which its `...` stands.
+        unless_after: The same of the words behind it in its sentence, such as `refused`.
+    """
 
     kind: Literal["forbidden"]
     phrases: Phrases
     unless_before: tuple[Phrase, ...] = ()
+    unless_inside: tuple[Phrase, ...] = ()
+    unless_after: tuple[Phrase, ...] = ()
 
 
 class PatternRule(_Rule):

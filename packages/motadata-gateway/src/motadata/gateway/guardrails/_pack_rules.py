@@ -19,7 +19,7 @@ from motadata.gateway.guardrails._pack_models import (
     SectionRule,
 )
 from motadata.gateway.guardrails._patterns import compiled
-from motadata.gateway.guardrails._phrases import PhraseTable
+from motadata.gateway.guardrails._phrases import PhraseFound, PhraseTable, is_one_sentence
 from motadata.gateway.guardrails._sections import Sections
 
 
@@ -145,6 +145,12 @@ class _Matrix(Judge):
         ]
         self._levels = _ranks(rule.levels, folding)
         self._results = _ranks(rule.results, folding)
+        # Such as "p2", which says by itself what it is.
+        self._codes = {
+            word: rank
+            for word, rank in self._results.items()
+            if not (word.isalpha() or word.isdigit())
+        }
         self._matrix = rule.matrix
         rows, columns = len(rule.matrix), {len(row) for row in rule.matrix}
         if rows != len(rule.levels) or columns != {len(rule.levels)}:
@@ -156,6 +162,9 @@ class _Matrix(Judge):
             return
         row, column = (self._value(reading, name, self._levels) for name in self._names[:2])
         result = self._value(reading, self._names[2], self._results)
+        if result is None:
+            said = {self._codes[word] for word in reading.words if word in self._codes}
+            result = said.pop() if len(said) == 1 else None
         if (
             row is None
             or column is None
@@ -195,30 +204,70 @@ class _Order(Judge):
     def __init__(self, rule: OrderRule) -> None:
         self._name = rule.name
         self._phrases = PhraseTable({"step": rule.steps, "first": rule.first})
-        self._unless = frozenset(rule.unless_before)
+        self._joined_by = frozenset(rule.joined_by)
+        # "After the check, do the step" names the check before the step, and asks for it.
+        before = [word for word in rule.unless_before if word not in self._joined_by]
+        self._unless = {
+            "step": _Unless(rule.unless_before, rule.unless_inside),
+            "first": _Unless(before, rule.unless_inside),
+        }
 
     def broken(self, reading: Reading) -> Iterator[Broken]:
+        text = reading.about.text
         found = sorted(
-            self._phrases.find(reading.about.text, reading.words), key=lambda one: one.start
+            (
+                one
+                for one in self._phrases.find(text, reading.words)
+                if not self._unless[one.name].holds(one)
+            ),
+            key=lambda one: one.start,
         )
-        for one in found:
-            negated = not self._unless.isdisjoint(one.before)
-            if one.name == "first" and not negated:
+        for place, one in enumerate(found):
+            if one.name == "first":
                 return
-            if one.name == "step" and not negated:
+            if not any(self._joins(one, later, text) for later in found[place + 1 :]):
                 yield self._name, one.start, one.end
-                return
+            return
+
+    def _joins(self, step: PhraseFound, later: PhraseFound, text: str) -> bool:
+        """Tell whether a sentence asks for what it names later before the step."""
+        return (
+            later.name == "first"
+            and not self._joined_by.isdisjoint(later.before)
+            and is_one_sentence(text[step.end : later.start])
+        )
 
 
 class _Forbidden(Judge):
     def __init__(self, rules: Sequence[ForbiddenRule]) -> None:
         self._phrases = PhraseTable({rule.name: rule.phrases for rule in rules})
-        self._unless = {rule.name: frozenset(rule.unless_before) for rule in rules}
+        self._unless = {
+            rule.name: _Unless(rule.unless_before, rule.unless_inside, rule.unless_after)
+            for rule in rules
+        }
 
     def broken(self, reading: Reading) -> Iterator[Broken]:
         for one in self._phrases.find(reading.about.text, reading.words):
-            if self._unless[one.name].isdisjoint(one.before):
+            if not self._unless[one.name].holds(one):
                 yield one.name, one.start, one.end
+
+
+class _Unless:
+    """Words in front of a phrase, within it or behind it, with which it does not count."""
+
+    def __init__(
+        self, before: Sequence[str], inside: Sequence[str], after: Sequence[str] = ()
+    ) -> None:
+        self._before = frozenset(before)
+        self._inside = frozenset(inside)
+        self._after = frozenset(after)
+
+    def holds(self, found: PhraseFound) -> bool:
+        return not (
+            self._before.isdisjoint(found.before)
+            and self._inside.isdisjoint(found.inside)
+            and self._after.isdisjoint(found.after)
+        )
 
 
 class _Pattern(Judge):
