@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -22,8 +23,10 @@ from motadata.core.errors import (
     ValidationError,
 )
 from motadata.core.models import CompletionChunk, Message, ToolCall, ToolDefinition
+from motadata.core.resilience import RetryPolicy
 from motadata.core.testing.openai_server import OpenAIServer, Reply
-from motadata.gateway import LLMGateway, create_gateway
+from motadata.gateway import Governance, LLMGateway, create_gateway
+from motadata.gateway.routing import Routing
 
 
 # litellm's own types make pydantic complain when they are first used.
@@ -45,17 +48,6 @@ COUNTS = {
     "thoughtsTokenCount": 30,
     "totalTokenCount": 150,
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
-async def litellm_as_it_was() -> AsyncIterator[None]:
-    """Undo what importing litellm's part for Gemini registers."""
-    yield
-    import litellm
-
-    registered = (litellm.input_callback, litellm.success_callback, litellm._async_success_callback)
-    for callbacks in registered:
-        callbacks[:] = [callback for callback in callbacks if callback != "cache"]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -229,6 +221,77 @@ async def test_each_finish_reason_has_one_of_our_names(
     assert whole.finish_reason == last.finish_reason == reason
 
 
+EMPTY = part(reason="MALFORMED_FUNCTION_CALL", usageMetadata=COUNTS)
+BARE = json.dumps(
+    {
+        "candidates": [
+            {
+                "finishReason": "MALFORMED_FUNCTION_CALL",
+                "finishMessage": "Malformed function call: print(default_api.look_up(",
+            }
+        ],
+        "usageMetadata": COUNTS,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        EMPTY,
+        BARE,
+        part({"text": "Let me see."}, reason="MALFORMED_FUNCTION_CALL", usageMetadata=COUNTS),
+        part(reason="MALFORMED_RESPONSE", usageMetadata=COUNTS),
+        part(reason="UNEXPECTED_TOOL_CALL", usageMetadata=COUNTS),
+    ],
+    ids=["no parts", "no content", "words before", "response", "unexpected"],
+)
+async def test_an_answer_that_gemini_cannot_read_is_an_error_that_another_try_helps(
+    gateway: LLMGateway, openai_server: OpenAIServer, body: str
+):
+    openai_server.reply(Reply(body=body), Reply(events=(body,)))
+
+    with pytest.raises(ProviderError, match="cannot read") as whole:
+        await gateway.generate_async("find", tools=[LOOK_UP], tenant_id="acme")
+    with pytest.raises(ProviderError, match="cannot read") as stream:
+        await streamed(gateway, "find")
+
+    for raised in (whole, stream):
+        assert raised.value.retryable
+        assert raised.value.status is None  # so that its unknown cost counts as lost
+        assert "default_api" not in "".join(traceback.format_exception(raised.value))
+    answer = await gateway.generate_async("find", tools=[LOOK_UP], tenant_id="acme")
+    assert (answer.text, answer.cached) == ("You said: find", False)
+
+
+async def test_a_call_that_gemini_could_not_read_is_tried_again(openai_server: OpenAIServer):
+    openai_server.reply(Reply(body=BARE), Reply(text="Found.", usage=COUNTS))
+    routing = Routing(retry=RetryPolicy(attempts=2, base=0.01, cap=0.01))
+    async with create_gateway(
+        ["gemini"],
+        MODEL,
+        {"gemini": KEY},
+        base_urls={"gemini": openai_server.url},
+        governance=Governance(routing=routing),
+    ) as gateway:
+        answer = await gateway.generate_async("find", tools=[LOOK_UP], tenant_id="acme")
+
+    assert answer.text == "Found."
+
+
+@pytest.mark.parametrize("said", ["TOO_MANY_TOOL_CALLS", "SOME_REASON_OF_TOMORROW"])
+async def test_an_answer_that_ended_for_another_reason_is_no_whole_one_to_keep(
+    gateway: LLMGateway, openai_server: OpenAIServer, said: str
+):
+    openai_server.always(Reply(text="half", finish_reason=said))
+
+    whole = await gateway.generate_async("hello", tenant_id="acme")
+    last = (await streamed(gateway, "hello again"))[-1]
+
+    assert whole.finish_reason == last.finish_reason == "unknown"
+    assert not (await gateway.generate_async("hello", tenant_id="acme")).cached
+
+
 async def test_an_answer_that_was_thought_away_has_no_text_and_its_usage(
     gateway: LLMGateway, openai_server: OpenAIServer
 ):
@@ -381,6 +444,50 @@ async def test_closing_a_stream_closes_the_connection(
 
     gone = await asyncio.to_thread(openai_server.wait_for_disconnect)
     assert "streamGenerateContent" in gone.path
+
+
+async def test_litellm_is_left_as_it_is(gateway: LLMGateway):
+    await gateway.generate_async("hello", tenant_id="acme")
+    await streamed(gateway, "hello again")
+    import litellm
+
+    assert "litellm.llms.vertex_ai.context_caching.vertex_ai_context_caching" in sys.modules
+    assert litellm.cache is None
+    assert litellm.callbacks == litellm.input_callback == []
+    assert litellm.success_callback == litellm._async_success_callback == []
+
+
+BEFORE = {
+    "nothing": "",
+    "a callback of its own": "litellm.success_callback.append('cache')",
+    "litellm's cache": "litellm.cache = litellm.Cache()",
+    "its settings": "litellm.suppress_debug_info = True",
+}
+LOADING = """
+import asyncio, json, os, sys
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+import litellm
+from motadata.gateway._litellm_module import loaded
+exec(sys.argv[1])
+lists = (litellm.input_callback, litellm.success_callback, litellm._async_success_callback)
+before = [list(callbacks) for callbacks in lists]
+asyncio.run(loaded())
+import litellm.llms.vertex_ai.context_caching.vertex_ai_context_caching
+print(json.dumps([before, lists]))
+"""
+
+
+@pytest.mark.parametrize("what", BEFORE)
+async def test_what_the_platform_registered_with_litellm_stays_and_nothing_else_comes(what: str):
+    fresh = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", "-c", LOADING, BEFORE[what]),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await fresh.communicate()
+
+    before, after = json.loads(said.splitlines()[-1])
+    assert before == after
 
 
 async def test_the_server_answers_a_model_by_its_script(

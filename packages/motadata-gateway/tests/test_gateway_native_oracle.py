@@ -40,6 +40,10 @@ CACHED = {**USAGE, "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens"
 REASONED = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 24}}
 CLAUDE = {"input_tokens": 100, "output_tokens": 40}
 CLAUDE_CACHED = {**CLAUDE, "cache_read_input_tokens": 64, "cache_creation_input_tokens": 16}
+CLAUDE_LONG = {
+    **CLAUDE_CACHED,
+    "cache_creation": {"ephemeral_5m_input_tokens": 6, "ephemeral_1h_input_tokens": 10},
+}
 SEARCHED = {**CLAUDE, "server_tool_use": {"web_search_requests": 2}}
 
 OPENAI = {
@@ -61,6 +65,7 @@ ANTHROPIC = {
     "two tools": Reply(tool_calls=CALLS, usage=CLAUDE),
     "words and tools": Reply(text="Let me see.", tool_calls=CALLS, usage=CLAUDE),
     "cached": Reply(text="x", usage=CLAUDE_CACHED),
+    "cached for an hour": Reply(text="x", usage=CLAUDE_LONG),
     "searched": Reply(text="x", usage=SEARCHED),
     "stopped": Reply(text="x", finish_reason="stop_sequence", usage=CLAUDE),
     "refused": Reply(text="no", finish_reason="refusal", usage=CLAUDE),

@@ -50,7 +50,11 @@ def counted(case: Mapping[str, object]) -> Usage:
     """Read a case as a stream is read: the counts of its events, one after the other."""
     events: list[dict[str, object]] = case["events"]  # type: ignore[assignment]  # the file's shape
     unwrapped = [event.get("message", event.get("response", event)) for event in events]
-    usage = READERS[str(case["shape"])](reduce(merged_counts, unwrapped, {}))  # type: ignore[arg-type]  # objects all
+    counts = reduce(merged_counts, unwrapped, {})  # type: ignore[arg-type]  # objects all
+    if case["shape"] == "gemini":
+        usage = usage_from_gemini(counts, model=str(case["model"]))
+    else:
+        usage = READERS[str(case["shape"])](counts)
     assert usage is not None
     return usage
 
@@ -76,6 +80,32 @@ def test_golden_set_is_large_and_holds_every_shape() -> None:
 
     assert len(shapes) >= 80
     assert {shape: shapes.count(shape) >= 10 for shape in READERS} == dict.fromkeys(READERS, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "searches"),
+    [
+        ("", "", 1),
+        ("gemini/gemini-2.5-pro", "", 1),
+        ("vertex_ai/gemini-live-2.5-flash-native-audio", "", 1),
+        ("gemini/gemini-3-pro-preview", "", 2),
+        ("vertex_ai/gemini-3.1-flash-lite", "", 2),
+        ("gemini/gemini-flash-latest", "", 2),
+        ("gemini/gemini-flash-latest", "gemini-2.5-flash", 1),
+        ("gemini/gemini-flash-latest", "scripted", 2),
+        ("", "gemini-3-flash-preview", 2),
+    ],
+)
+def test_searches_of_gemini_count_by_the_query_from_its_third_generation_on(
+    asked: str, answered: str, searches: int
+) -> None:
+    found = {"groundingMetadata": {"webSearchQueries": ["a", "b", "a", ""]}}
+    counts = {"promptTokenCount": 1, "totalTokenCount": 1}
+    answer = {"candidates": [found], "usageMetadata": counts, "modelVersion": answered}
+
+    usage = usage_from_gemini(answer, model=asked)
+    assert usage is not None
+    assert usage.web_searches == searches
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,6 +18,7 @@ from motadata.core.errors import ProviderError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
 from motadata.core.observability import span
 from motadata.core.protocols import Database, Row
+from motadata.core.resilience import RetryPolicy
 from motadata.gateway import (
     Attribution,
     Call,
@@ -30,15 +32,17 @@ from motadata.gateway import (
     Verdict,
     create_gateway,
 )
+from motadata.gateway.routing import Routing
 from motadata.gateway.usage import PriceTable, Pricing, UsageLog, UsagePolicy
 
 
-USED = Usage(1000, 100, None, 200, 0, 40)
-# 800 x 1 + 200 x 0.1 + 100 x 10 dollars a million.
-COST = Decimal("0.00182")
+USED = Usage(1000, 100, None, 200, 50, 40, 0, 30)
+# 750 x 1 + 200 x 0.1 + 20 x 1.25 + 30 x 2 + 100 x 10 dollars a million.
+COST = Decimal("0.001855")
+PRICES = {"input": "1", "output": "10", "cached": "0.1", "written": "1.25", "long_written": "2"}
 TABLE = PriceTable(
     {
-        "meter/m": {"input": "1", "output": "10", "cached": "0.1"},
+        "meter/m": PRICES,
         "meter/e": {"input": "0.02"},
     },
     version="test-1",
@@ -54,6 +58,8 @@ class Meter:
     def __init__(self) -> None:
         self.calls = 0
         self.error: ProviderError | None = None
+        self.failures = 1 << 30
+        self.cut = False
         self.asked = asyncio.Event()
         self.let = asyncio.Event()
         self.let.set()
@@ -62,13 +68,15 @@ class Meter:
         self.calls += 1
         self.asked.set()
         await self.let.wait()
-        if self.error is not None:
+        if self.error is not None and self.calls <= self.failures:
             raise self.error
         return Completion(f"answer {self.calls}", request.model, usage=USED)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
         answer = await self.complete(request)
         yield CompletionChunk(answer.text)
+        if self.cut:
+            raise ProviderError("It broke off.", retryable=True)
         yield CompletionChunk("", "stop", usage=USED)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
@@ -160,6 +168,8 @@ async def test_call_is_one_row_with_what_it_used_and_cost(
         "provider": "meter",
         "input_tokens": 1000,
         "cached_input_tokens": 200,
+        "cache_write_tokens": 50,
+        "long_cache_write_tokens": 30,
         "output_tokens": 100,
         "reasoning_tokens": 40,
         "cost_usd": COST,
@@ -168,6 +178,7 @@ async def test_call_is_one_row_with_what_it_used_and_cost(
         "shared": False,
         "streamed": False,
         "attempts": 1,
+        "lost": 0,
         "finish_reason": "stop",
         "error": "",
         "verdicts": [["words.secret", "flagged", "input"]],
@@ -203,6 +214,95 @@ async def test_answer_from_the_cache_is_billed_nothing_and_its_saving_is_noted(
     assert (paid["cost_usd"], paid["saved_usd"], paid["cached"]) == (COST, None, "")
     assert (free["cost_usd"], free["saved_usd"], free["cached"]) == (0, COST, "exact")
     assert (free["input_tokens"], free["attempts"]) == (0, 0)
+
+
+def money(found: list[Row]) -> Counter[tuple[object, object]]:
+    """Count what rows cost and saved; within a millisecond they have no order."""
+    return Counter((row["cost_usd"], row["saved_usd"]) for row in found)
+
+
+EMBEDDED = Decimal("0.00002")  # 1000 tokens at 0.02 dollars a million, whatever is embedded
+
+
+async def test_vectors_from_the_cache_are_billed_nothing_and_their_saving_is_noted(
+    gateway: LLMGateway, database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    for _ in range(2):
+        await gateway.embed(["one", "three", "one"], tenant_id=acme)
+
+    found = await rows(database, log, acme)
+    assert meter.calls == 1
+    assert {row["cached"] for row in found} == {"", "exact"}
+    assert money(found) == Counter([(EMBEDDED, None), (0, EMBEDDED)])
+
+
+async def test_texts_of_which_some_are_known_save_what_those_once_cost(
+    gateway: LLMGateway, database: Database, log: UsageLog, acme: str
+) -> None:
+    await gateway.embed(["a", "bb", "ccc", "dddd"], tenant_id=acme)
+    await gateway.embed(["a", "bb", "ccc", "new", "newer"], tenant_id=acme)
+
+    found = await rows(database, log, acme)
+    assert money(found) == Counter([(EMBEDDED, None), (EMBEDDED, EMBEDDED * 6 / 10)])
+    assert {row["cached"] for row in found} == {""}
+
+
+async def test_savings_of_texts_asked_one_by_one_add_up_to_what_was_paid(
+    gateway: LLMGateway, database: Database, log: UsageLog, acme: str
+) -> None:
+    texts = ["a", "bb", "ccccccc"]
+    await gateway.embed(texts, tenant_id=acme)
+    for text in texts:
+        await gateway.embed([text], tenant_id=acme)
+
+    free = [row for row in await rows(database, log, acme) if not row["cost_usd"]]
+    assert len(free) == len(texts)
+    assert sum(Decimal(str(row["saved_usd"])) for row in free) == EMBEDDED
+
+
+async def test_texts_that_an_equal_call_embeds_save_beside_those_that_are_known(
+    gateway: LLMGateway, database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    await gateway.embed(["a", "b"], tenant_id=acme)
+    meter.let.clear()
+    calls = [asyncio.ensure_future(gateway.embed(["a", "x"], tenant_id=acme)) for _ in "12"]
+    while meter.calls < 2:  # noqa: ASYNC110 - the meter tells of chats only
+        await asyncio.sleep(0.001)
+    meter.let.set()
+    await asyncio.gather(*calls)
+    await gateway.embed(["x"], tenant_id=acme)
+
+    half = EMBEDDED / 2
+    first, payer, follower = (EMBEDDED, None), (EMBEDDED, half), (0, half + EMBEDDED)
+    # The follower did not keep `x` as something that had cost nothing.
+    last = (0, EMBEDDED)
+    assert money(await rows(database, log, acme)) == Counter([first, payer, follower, last])
+
+
+async def test_vectors_of_a_model_without_a_price_save_nobody_knows_what(
+    gateway: LLMGateway, database: Database, log: UsageLog, acme: str
+) -> None:
+    for _ in range(2):
+        await gateway.embed(["a"], model="meter/unlisted", tenant_id=acme)
+
+    found = await rows(database, log, acme)
+    assert money(found) == Counter([(None, None), (0, None)])
+
+
+async def test_vectors_that_an_older_version_kept_are_used(
+    database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    """One without prices keeps vectors as before: bare."""
+    cache = create_memory_cache()
+    for governance in (Governance(), Governance(usage=log, prices=Pricing(TABLE))):
+        async with create_gateway(
+            [meter], default_embedding_model="meter/e", governance=governance, cache=cache
+        ) as gateway:
+            await gateway.embed(["a"], tenant_id=acme)
+            if governance.usage is not None:
+                assert money(await rows(database, log, acme)) == Counter([(0, None)])
+
+    assert meter.calls == 1
 
 
 async def test_followers_are_billed_nothing_and_their_savings_are_noted(
@@ -257,6 +357,62 @@ async def test_failure_is_a_row_with_its_code_and_no_price(
     assert (row["error"], row["cost_usd"], row["finish_reason"]) == ("provider_error", None, "")
 
 
+@pytest.mark.parametrize(("status", "lost"), [(None, 1), (503, 0)])
+async def test_failure_that_may_be_charged_is_marked_as_lost(
+    gateway: LLMGateway,
+    database: Database,
+    log: UsageLog,
+    meter: Meter,
+    acme: str,
+    status: int | None,
+    lost: int,
+) -> None:
+    meter.error = ProviderError("It is down.", retryable=True, status=status)
+    with pytest.raises(ProviderError):
+        await gateway.generate_async("Why?", tenant_id=acme)
+    with pytest.raises(ProviderError):
+        [chunk async for chunk in gateway.stream("Why?", tenant_id=acme)]
+
+    found = await rows(database, log, acme)
+    assert [(row["lost"], row["attempts"]) for row in found] == [(lost, 1)] * 2
+
+
+async def test_stream_that_is_cut_before_its_usage_is_marked_as_lost(
+    gateway: LLMGateway, database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    meter.cut = True
+    with pytest.raises(ProviderError):
+        [chunk async for chunk in gateway.stream("Why?", tenant_id=acme)]
+
+    [row] = await rows(database, log, acme)
+    assert (row["lost"], row["cost_usd"], row["output_tokens"]) == (1, None, 0)
+    assert row["first_token_seconds"] is not None
+
+
+async def test_reader_that_leaves_once_it_knows_the_usage_has_lost_nothing(
+    gateway: LLMGateway, database: Database, log: UsageLog, acme: str
+) -> None:
+    async with aclosing(gateway.stream("Why?", tenant_id=acme)) as chunks:  # type: ignore[type-var]  # an async generator
+        while (await anext(chunks)).finish_reason is None:
+            pass
+
+    [row] = await rows(database, log, acme)
+    assert (row["lost"], row["cost_usd"]) == (0, COST)
+
+
+async def test_try_that_was_lost_is_told_beside_what_the_next_one_used(
+    database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    meter.error, meter.failures = ProviderError("It broke off.", retryable=True), 1
+    patient = Routing(retry=RetryPolicy(attempts=2, base=0.001, cap=0.001))
+    governance = Governance(usage=log, prices=Pricing(TABLE), routing=patient)
+    async with create_gateway([meter], "meter/m", governance=governance) as gateway:
+        await gateway.generate_async("Why?", tenant_id=acme)
+        [row] = await rows(database, log, acme)
+
+    assert (row["lost"], row["attempts"], row["cost_usd"]) == (1, 2, COST)
+
+
 async def test_reader_that_leaves_a_stream_leaves_a_row(
     gateway: LLMGateway, database: Database, log: UsageLog, meter: Meter, acme: str
 ) -> None:
@@ -269,6 +425,7 @@ async def test_reader_that_leaves_a_stream_leaves_a_row(
 
     [row] = await rows(database, log, acme)
     assert (row["error"], row["streamed"]) == ("cancelled", True)
+    assert (row["lost"], row["cost_usd"]) == (1, None)
 
 
 async def test_model_without_a_price_costs_nobody_knows_what(

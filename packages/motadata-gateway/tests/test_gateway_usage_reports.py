@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -47,16 +48,24 @@ def line(
     salt: int = 0,
     error: str = "",
     saved: str | None = None,
+    lost: int = 0,
 ) -> Line:
     notes = CallNotes(model=model, provider="p", attempts=1)
-    notes.spent = Usage(100, 10, None if cost is None else Decimal(cost), 40, 0, 4)
+    notes.spent = Usage(100, 10, None if cost is None else Decimal(cost), 40, 20, 4, 0, 12)
     notes.saved_usd = None if saved is None else Decimal(saved)
     by = Attribution(feature=feature)
     request = ChatRequest(model, (), None, None, ())
     call = Call(request, NotImplemented, 1.0, tenant, None, "use", attribution=by, notes=notes)
     notes.call_id = str(UUID(int=_id_at(at).int + salt))
-    course = Course(at.timestamp(), 0.0, seconds=0.25, error=error)
+    course = Course(at.timestamp(), 0.0, seconds=0.25, error=error, lost=lost)
     return Line(tenant, line_of(call, course, operation="chat", trace_id=""))
+
+
+def of_before(line: Line) -> Line:
+    """Return a line as it was left on disk before the columns of migration 0040."""
+    row = json.loads(line.body)
+    del row["long_cache_write_tokens"], row["lost"]
+    return line._replace(body=json.dumps(row).encode())
 
 
 def names(directory: Path) -> list[str]:
@@ -91,6 +100,42 @@ async def test_sums_are_told_apart_by_what_is_asked_for(
     assert (summary.group, summary.cost_usd) == (("summary",), Decimal("0.4"))
 
 
+async def test_sums_tell_cache_writes_and_calls_whose_use_was_lost(
+    reports: UsageReports, database: PostgresDatabase, acme: str
+) -> None:
+    lost = line(acme, NOON, cost=None, salt=1, error="provider_error", lost=2)
+    await put(database, [line(acme, NOON), lost])
+
+    [found] = await reports.usage_by(tenant_id=acme)
+    assert (found.cache_write_tokens, found.long_cache_write_tokens) == (40, 24)
+    assert (found.calls, found.unpriced, found.lost) == (2, 1, 1)
+
+
+async def test_lines_that_an_older_version_left_on_disk_arrive_beside_new_ones(
+    reports: UsageReports, database: PostgresDatabase, acme: str
+) -> None:
+    await put(database, [of_before(line(acme, NOON)), line(acme, NOON, salt=1, lost=1)])
+
+    found = [row async for row in reports.calls(tenant_id=acme)]
+    assert [(row["long_cache_write_tokens"], row["lost"]) for row in found] == [(0, 0), (12, 1)]
+    assert [row["cache_write_tokens"] for row in found] == [20, 20]
+
+
+async def test_instance_of_an_older_version_goes_on_to_write_while_others_are_newer(
+    reports: UsageReports, database: PostgresDatabase, acme: str
+) -> None:
+    row = json.loads(of_before(line(acme, NOON)).body) | {"tenant_id": acme}
+    names = ", ".join(row)
+    sql = (
+        f"insert into motadata.gateway_call ({names}) select {names} "
+        "from jsonb_populate_record(null::motadata.gateway_call, $1::text::jsonb)"
+    )
+    await database.execute_query(sql, json.dumps(row), tenant_id=acme)
+
+    [found] = [row async for row in reports.calls(tenant_id=acme)]
+    assert (found["long_cache_write_tokens"], found["lost"]) == (0, 0)
+
+
 async def test_since_is_within_and_until_is_not(
     reports: UsageReports, database: PostgresDatabase, acme: str
 ) -> None:
@@ -113,9 +158,8 @@ async def test_calls_come_in_order_and_all_of_them(
 async def test_csv_holds_every_call_and_no_formula(
     reports: UsageReports, database: PostgresDatabase, acme: str
 ) -> None:
-    await put(
-        database, [line(acme, NOON, feature="=cmd()", cost="0.0000001"), line(acme, NOON, salt=1)]
-    )
+    first_line = line(acme, NOON, feature="=cmd()", cost="0.0000001")
+    await put(database, [first_line, line(acme, NOON, salt=1, lost=1)])
 
     text = "".join([part async for part in export_csv(reports.calls(tenant_id=acme))])
     first, second = csv.DictReader(io.StringIO(text))
@@ -125,6 +169,7 @@ async def test_csv_holds_every_call_and_no_formula(
         "[]",
     )
     assert (second["input_tokens"], second["model"]) == ("100", "p/m")
+    assert (second["long_cache_write_tokens"], first["lost"], second["lost"]) == ("12", "0", "1")
 
 
 async def test_parquet_holds_every_call_with_exact_money(
@@ -138,6 +183,7 @@ async def test_parquet_holds_every_call_with_exact_money(
     assert (count, len(rows)) == (2, 2)
     assert [row["cost_usd"] for row in rows] == [Decimal("0.000000001"), None]
     assert rows[0]["began_at"] == NOON
+    assert (rows[0]["long_cache_write_tokens"], rows[0]["lost"]) == (12, 0)
     assert names(tmp_path) == ["calls.parquet"]
 
 

@@ -251,6 +251,35 @@ async def test_full_set_of_refused_rows_stops_nobody(
     assert await counted(database, acme) == 1
 
 
+async def test_refused_rows_for_which_the_disk_has_no_room_are_given_up_and_stop_nobody(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    leave_unfit(tmp_path, acme, rows=3)
+    [left] = folders(tmp_path)
+    (left / "rows.refused").symlink_to("/dev/full")
+    async with UsageLog(database, tmp_path, POLICY) as log:
+        await record(log, acme)
+        await asyncio.wait_for(log.flush(), 10)
+        assert await send_all(log, tmp_path) == "3 calls were not written down."
+
+    assert await counted(database, acme) == 1
+
+
+async def test_disk_that_has_room_again_keeps_the_refused_rows(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    size = leave_unfit(tmp_path, acme, rows=3)
+    [left] = folders(tmp_path)
+    (left / "rows.refused").symlink_to("/dev/full")
+    async with UsageLog(database, tmp_path, POLICY) as log:
+        await until(lambda: bool(log._delivery.failing))
+        (left / "rows.refused").unlink()
+        await until(lambda: not log._delivery.failing)
+        assert await send_all(log, tmp_path) == ""
+
+    assert set_aside(tmp_path) == [3 * size]
+
+
 async def test_directory_that_cannot_be_written_is_refused(
     database: Database, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from motadata.gateway._wire_streams import StreamCollector
 
 
 _CLOSE_TIMEOUT: Final = 5.0
+_GOOGLE: Final = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
+"""Who answers in Gemini's words, which litellm shortens."""
 
 
 class _Never(int):
@@ -80,9 +82,12 @@ class LiteLLMProvider:
         """
         litellm = await loaded()
         arguments = await self._chat(request, stream=False)
+        ending = Ending(request.model)
+        if self._name in _GOOGLE:
+            arguments["logger_fn"] = ending.hear
         with mapped(request.model):
             response = await litellm.acompletion(**arguments)
-            return _wire.completion(response, request.model)
+            return ending.corrected(_wire.completion(response, request.model))
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionChunk]:
         """Yield the answer as it comes; closing the iterator closes the connection.
@@ -94,11 +99,11 @@ class LiteLLMProvider:
             RateLimitError: The provider asks to wait.
         """
         litellm = await loaded()
-        collector = StreamCollector(request)
+        collector, ending = StreamCollector(request), Ending(request.model)
         arguments = await self._chat(request, stream=True)
         with mapped(request.model):
             response = await litellm.acompletion(**arguments)
-            ending = Ending(response)
+            ending.watch(response)
             try:
                 async for part in response:
                     text = collector.text_of(part)
@@ -106,7 +111,7 @@ class LiteLLMProvider:
                 collector.ended(complete=ending.was_told)
             finally:
                 await _close(response)
-        answer = collector.completion()
+        answer = ending.corrected(collector.completion())
         yield CompletionChunk("", answer.finish_reason, answer.tool_calls, answer.usage)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:

@@ -17,6 +17,13 @@ from motadata.core.errors import ConfigurationError
 
 _TALKATIVE: Final = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "openai")
 _PLANTED: Final = "litellm_init.pth"
+_REGISTERING: Final = "litellm.llms.vertex_ai.context_caching.vertex_ai_context_caching"
+"""litellm's part for Gemini that makes a cache for its own use when it is imported; every cache of
+litellm's registers itself with all calls of the process."""
+_REGISTERED: Final = "cache"
+_READY: Final = "_motadata_ready"
+"""A mark on the module of our own: the settings of litellm's may be the platform's doing."""
+_LISTS: Final = ("input_callback", "success_callback", "_async_success_callback")
 
 
 async def loaded() -> ModuleType:
@@ -27,7 +34,7 @@ async def loaded() -> ModuleType:
             compromised releases.
     """
     module = sys.modules.get("litellm")
-    if module is not None and getattr(module, "suppress_debug_info", False):
+    if module is not None and getattr(module, _READY, False):
         return module
     return await asyncio.to_thread(_load)
 
@@ -58,6 +65,7 @@ def _load() -> ModuleType:
         message = "litellm, which reaches the providers, cannot be imported."
         remedy = "Reinstall it with: pip install --force-reinstall motadata-gateway"
         raise ConfigurationError(message, remedy=remedy) from error
+    _import_quietly(litellm)
     # At DEBUG these loggers write prompts; who wants that sets their level, not that of all logs.
     for name in _TALKATIVE:
         logger = logging.getLogger(name)
@@ -65,4 +73,26 @@ def _load() -> ModuleType:
             logger.setLevel(logging.WARNING)
     # The one setting of litellm that is changed: it would print advice on standard output.
     litellm.suppress_debug_info = True  # type: ignore[attr-defined]  # set on a module
+    setattr(litellm, _READY, True)
     return litellm
+
+
+def _import_quietly(litellm: ModuleType) -> None:
+    """Import what registers a callback, and take back that registration and no other.
+
+    Imported here, the first call to Gemini finds it imported, and registers nothing. It takes some
+    milliseconds once litellm is there.
+    """
+    lists: dict[str, list[object]] = {name: getattr(litellm, name, []) for name in _LISTS}
+    free = [name for name, callbacks in lists.items() if _REGISTERED not in callbacks]
+    if _REGISTERING in sys.modules:
+        return  # the platform called Gemini by litellm itself
+    try:
+        import_module(_REGISTERING)
+    except ModuleNotFoundError:
+        return  # a release without that part; a test says so when it has another place
+    if litellm.cache is not None:
+        return  # the platform switched litellm's cache on, maybe this very moment: it is its own
+    for name in free:
+        if _REGISTERED in lists[name]:
+            lists[name].remove(_REGISTERED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 from motadata.core.errors import CacheError, DeadlineExceededError, SDKError
@@ -18,8 +19,14 @@ from motadata.core.resilience import time_limit
 from motadata.gateway._call import Call, Proceed
 from motadata.gateway._digest import completion_key, vector_key
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
-from motadata.gateway._usages import NOTHING_PAID
-from motadata.gateway._vectors import FLOAT_BYTES, pack, unpack
+from motadata.gateway._usages import (
+    NOTHING_PAID,
+    saving,
+    shares_of,
+    with_price,
+    without_price,
+)
+from motadata.gateway._vectors import pack, unpack
 
 
 COMPLETIONS: Final = "gateway-completions"
@@ -55,12 +62,15 @@ async def cached_completion(
 async def cached_vectors(
     call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
 ) -> Embeddings:
-    """Take known texts from the cache, embed each other text once, and keep its vector."""
+    """Take known texts from the cache, embed each other text once, and keep its vector.
+
+    What a text cost is kept with its vector, and noted as saved whenever it is not paid again.
+    """
     if call.cache is None or call.cache_policy == "bypass":
         return await proceed(call)
     texts = call.request.texts
     keys = {text: vector_key(call, text) for text in texts}
-    known = await _get_vectors(call.cache, keys) if call.cache_policy == "use" else {}
+    known, paid = await _get_vectors(call.cache, keys) if call.cache_policy == "use" else ({}, {})
     unknown = tuple(text for text in keys if text not in known)
     if call.cache_policy == "use":
         count_lookups(hits=len(known), misses=len(unknown), tier="vectors")
@@ -74,12 +84,17 @@ async def cached_vectors(
             )
         except SDKError:
             if call.notes.spent is not None:  # those that share the failure leave it to the payer
-                await _keep_vectors(call, call.cache, keys, call.notes.kept)
+                spent = call.notes.spent
+                await _keep_vectors(call, call.cache, keys, call.notes.kept, spent)
             raise
         usage = fresh.usage
         new = dict(zip(unknown, fresh.vectors, strict=True))
         known = {**known, **new}
-        await _keep_vectors(call, call.cache, keys, new)
+        if not call.notes.shared:  # who paid keeps them, with what they cost
+            # All that was charged, with what failed beforehand.
+            await _keep_vectors(call, call.cache, keys, new, call.notes.spent or usage)
+    # Behind the call: one that was shared has noted its own saving by now.
+    call.notes.saved_usd = saving(call.notes.saved_usd, paid.values())
     return Embeddings(tuple(known[text] for text in texts), call.request.model, usage)
 
 
@@ -88,10 +103,16 @@ async def _keep_vectors(
     cache: Cache,
     keys: Mapping[str, str],
     vectors: Mapping[str, tuple[float, ...]],
+    spent: Usage,
 ) -> None:
-    """Keep vectors, unless another model than the one that the keys name made them."""
+    """Keep vectors and their prices, unless another model than the keys name made them."""
     if call.notes.fallback_from is None and vectors:
-        packed = {keys[text]: pack(vector) for text, vector in vectors.items() if text in keys}
+        prices = shares_of(spent.cost_usd, tuple(vectors))
+        packed = {
+            keys[text]: with_price(pack(vector), prices.get(text))
+            for text, vector in vectors.items()
+            if text in keys
+        }
         await _set(cache, packed, VECTORS)
 
 
@@ -121,18 +142,25 @@ async def _get(cache: Cache, key: str) -> Completion | None:
     return found if isinstance(found, Completion) else None
 
 
-async def _get_vectors(cache: Cache, keys: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+async def _get_vectors(
+    cache: Cache, keys: Mapping[str, str]
+) -> tuple[dict[str, tuple[float, ...]], dict[str, Decimal]]:
+    """Return the vectors that are known, and what was paid for those whose price is known."""
     try:
         found = await cache.get_many(list(keys.values()), namespace=VECTORS)
     except CacheError as error:
         _log.warning("response_cache_failed", operation="get_many", code=error.code)
-        return {}
-    packed = {text: found.get(key) for text, key in keys.items()}
-    return {
-        text: unpack(data)
-        for text, data in packed.items()
-        if isinstance(data, bytes) and len(data) % FLOAT_BYTES == 0
-    }
+        return {}, {}
+    vectors: dict[str, tuple[float, ...]] = {}
+    paid: dict[str, Decimal] = {}
+    for text, key in keys.items():
+        data = found.get(key)
+        kept = without_price(data) if isinstance(data, bytes) else None
+        if kept is not None:
+            vectors[text] = unpack(kept[0])
+            if kept[1] is not None:
+                paid[text] = kept[1]
+    return vectors, paid
 
 
 async def _set(cache: Cache, values: Mapping[str, object], namespace: str) -> None:

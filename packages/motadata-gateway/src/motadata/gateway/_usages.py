@@ -1,12 +1,16 @@
-"""Usages added up and split: what requests cost together, and each one's share of it."""
+"""Usages added up and split: what requests cost together, and each one's share of it.
+
+A share that is kept beside what it paid for says later what was saved by not paying again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from motadata.core.models import Usage
+from motadata.gateway._vectors import FLOAT_BYTES
 
 
 NOTHING_PAID: Final = Usage(cost_usd=Decimal(0))
@@ -58,3 +62,60 @@ def split(usage: Usage, weights: Sequence[int]) -> list[Usage]:
         shares.append(Usage(tokens - tokens_before, 0, cost))
         tokens_before = tokens
     return shares
+
+
+def shares_of(cost: Decimal | None, texts: Sequence[str]) -> Mapping[str, Decimal]:
+    """Return each text's share of what was paid for all, by its length; nothing for no known cost.
+
+    The shares add up to the cost.
+    """
+    if cost is None or not texts:
+        return {}
+    parts = split(Usage(cost_usd=cost), [max(1, len(text)) for text in texts])
+    return {
+        text: part.cost_usd
+        for text, part in zip(texts, parts, strict=True)
+        if part.cost_usd is not None
+    }
+
+
+def saving(noted: Decimal | None, paid: Iterable[Decimal]) -> Decimal | None:
+    """Return what was saved in all; None when nobody knows of anything.
+
+    Args:
+        noted: What is known to have been saved already.
+        paid: What each thing once cost that need not be paid again.
+    """
+    known = [noted, *paid] if noted is not None else list(paid)
+    return sum(known, Decimal(0)) if known else None
+
+
+def with_price(vector: bytes, cost: Decimal | None) -> bytes:
+    """Return a packed vector together with what was paid for it, to be kept in a cache.
+
+    With a price it is no whole number of floats long, which an instance of before takes for
+    damaged: it asks its provider.
+    """
+    if cost is None:
+        return vector
+    price = str(cost).encode()
+    price += b" " * (-len(price) % FLOAT_BYTES)
+    return vector + price + bytes([len(price)])
+
+
+def without_price(kept: bytes) -> tuple[bytes, Decimal | None] | None:
+    """Return a packed vector and what was paid for it, as far as that is known.
+
+    Returns:
+        None when it is neither a vector nor one with a price.
+    """
+    beside = len(kept) % FLOAT_BYTES
+    if not beside:
+        return kept, None
+    end = len(kept) - 1 - kept[-1]
+    try:
+        cost = Decimal(kept[end:-1].decode("ascii").strip())
+    except (InvalidOperation, UnicodeDecodeError):
+        return None
+    fits = beside == 1 and end > 0 and not end % FLOAT_BYTES and cost.is_finite()
+    return (kept[:end], cost) if fits else None

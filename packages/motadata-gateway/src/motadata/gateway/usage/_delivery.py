@@ -28,6 +28,8 @@ from motadata.gateway.usage._spool import Folder, Line
 _LOOK_AROUND: Final = 30.0
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 30.0
+_MOST_TRIES: Final = 4
+"""How often refused rows are set aside in vain before they are given up, some seconds in all."""
 
 _log = get_logger("gateway")
 _dropped = counter(
@@ -73,6 +75,7 @@ class Delivery:
         self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._folder: Folder | None = None
+        self._tries = 0
         self.dropped = 0
         self.failing = ""
 
@@ -240,10 +243,24 @@ class Delivery:
         return True
 
     async def _set_aside(self, folder: Folder, refused: Sequence[Line]) -> None:
-        """Keep what the database refuses beside the rest, within a limit of its own."""
-        lost = await asyncio.to_thread(
-            folder.set_aside, refused, most_bytes=self._policy.most_bytes
-        )
+        """Keep what the database refuses beside the rest, within a limit of its own.
+
+        Raises:
+            OSError: The disk is full or broken; it may be tried again.
+        """
+        lost: Sequence[Line] = refused
+        try:
+            lost = await asyncio.to_thread(
+                folder.set_aside, refused, most_bytes=self._policy.most_bytes
+            )
+        except OSError as error:
+            self._tries += 1
+            if self._tries < _MOST_TRIES:
+                raise
+            # Rows that the database takes wait behind these, and are dropped when they are too
+            # many: those that nobody will ever bill must not cost any that somebody will.
+            _log.error("usage_refused_not_written", errno=error.errno)
+        self._tries = 0
         if not lost:
             return
         self.dropped += len(lost)

@@ -9,7 +9,7 @@ from typing import Final
 from motadata.core.errors import QueryError
 from motadata.core.observability import get_logger
 from motadata.core.protocols import Database
-from motadata.gateway.usage._record import COLUMNS
+from motadata.gateway.usage._record import ADDED, COLUMNS
 from motadata.gateway.usage._spool import Line
 
 
@@ -20,12 +20,13 @@ _UNFIT: Final = ("22", "23")
 """Classes of SQLSTATE that say that a value, and not the server, is at fault."""
 
 _NAMES: Final = ", ".join(COLUMNS)
+_VALUES: Final = ", ".join(f"coalesce({name}, 0)" if name in ADDED else name for name in COLUMNS)
 _TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 # The array of a tenant's rows travels as one text; row-level security checks each row of it. What
 # is there already was sent before a crash.
 _INSERT: Final = (
     f"insert into motadata.gateway_call (tenant_id, {_NAMES}) "  # noqa: S608 - constants only
-    f"select $1, {_NAMES} from jsonb_to_recordset($2::text::jsonb) as row ({_TYPED}) "
+    f"select $1, {_VALUES} from jsonb_to_recordset($2::text::jsonb) as row ({_TYPED}) "
     "on conflict (tenant_id, call_id) do nothing"
 )
 

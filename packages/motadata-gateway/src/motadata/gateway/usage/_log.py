@@ -15,6 +15,7 @@ from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.observability import current_trace_id, histogram
 from motadata.core.protocols import Database
 from motadata.gateway._call import Call, CallNotes, Emit, Proceed
+from motadata.gateway._charges import may_be_charged
 from motadata.gateway._rendering import render_message
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway.usage._delivery import Delivery
@@ -71,7 +72,7 @@ class UsageLog:
         try:
             answer = await proceed(passed)
         except BaseException as error:
-            course.error = _code(error)
+            _failed(course, call.notes, error)
             self._take(call, course, "chat")
             raise
         course.finish_reason = answer.finish_reason
@@ -103,7 +104,7 @@ class UsageLog:
         try:
             result = await proceed(call)
         except BaseException as error:
-            course.error = _code(error)
+            _failed(course, call.notes, error)
             self._take(call, course, "embedding")
             raise
         self._take(call, course, "embedding")
@@ -153,6 +154,7 @@ class UsageLog:
         operation: Operation,
     ) -> None:
         course.seconds = time.perf_counter() - course.started
+        course.lost = max(course.lost, call.notes.lost)
         if self._policy.texts:
             course.asked = _asked(call.request)
         trace_id = current_trace_id() or ""
@@ -183,6 +185,17 @@ def _timing_first(emit: Emit, notes: CallNotes, course: Course) -> Emit:
         await emit(chunk)
 
     return passed
+
+
+def _failed(course: Course, notes: CallNotes, error: BaseException) -> None:
+    """Note how a call failed, and whether that lost what it used.
+
+    Routing counts the requests that it sees fail. One that nobody waited for any more it does not
+    see, nor does it see any where there is none: that one is counted here.
+    """
+    course.error = _code(error)
+    unknown = notes.attempts > 0 and notes.spent is None and may_be_charged(error)
+    course.lost = int(unknown)
 
 
 def _code(error: BaseException) -> str:

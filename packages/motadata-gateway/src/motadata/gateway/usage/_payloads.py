@@ -7,8 +7,9 @@ a count contains another:
 - OpenAI counts cached tokens within `prompt_tokens` and reasoning within `completion_tokens`. xAI
   and Gemini's compatible endpoint leave reasoning out, which shows in `total_tokens`.
 - Anthropic and Bedrock count cached and written tokens beside `input_tokens`.
-- Gemini counts cached tokens within `promptTokenCount`, thoughts beside `candidatesTokenCount` and
-  what its tools read beside `promptTokenCount`.
+- Gemini counts cached tokens within `promptTokenCount`, what its tools read beside it, and thoughts
+  beside `candidatesTokenCount`, or within it where `totalTokenCount` shows that.
+- litellm puts the counts of all of them into OpenAI's words, with a few names of its own.
 
 A stream says its usage in one event or in several: `merged_counts` adds a later one to what is
 known.
@@ -16,6 +17,7 @@ known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -28,6 +30,9 @@ Payload = Mapping[str, object]
 _NOTHING: Final[Payload] = {}
 _MOST: Final = 1 << 53
 """A count above is no count; JSON numbers are exact up to here."""
+_GENERATION: Final = re.compile(r"gemini-(?:live-)?(\d)(?!\d)")
+_LAST_BY_ANSWER: Final = 2
+"""The last generation of Gemini whose searches are charged by the answer."""
 
 
 def usage_from_openai(payload: Payload) -> Usage | None:
@@ -65,9 +70,11 @@ def usage_from_openai(payload: Payload) -> Usage | None:
         outputs,
         cached=cached,
         written=written,
+        long=_first(_details(sent, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
         reasoning=reasoning,
         searches=_first(tools, "web_search_requests", "web_search_calls")
         or _first(used, "num_search_queries")
+        or _first(sent, "web_search_requests")
         or _search_calls(body),
         cost=_cost(used.get("cost")),
     )
@@ -105,13 +112,17 @@ def usage_from_anthropic(payload: Payload) -> Usage | None:
     )
 
 
-def usage_from_gemini(payload: Payload) -> Usage | None:
+def usage_from_gemini(payload: Payload, *, model: str = "") -> Usage | None:
     """Read usage in Gemini's words.
 
-    An answer that is grounded on the web counts one search, as Gemini 2 charges by the request.
+    An answer that is grounded on the web counts one search up to Gemini 2, which charges by the
+    answer, and each query once from Gemini 3 on, which charges by the query. What the searches
+    found is no part of the input: Google does not charge for it as tokens.
 
     Args:
         payload: A response, a streamed part of one, or their `usageMetadata`.
+        model: Who was asked, for a payload that does not say who answered. Without either, searches
+            count by the answer.
 
     Returns:
         None when it says no usage.
@@ -121,15 +132,18 @@ def usage_from_gemini(payload: Payload) -> Usage | None:
         if not _says(payload, "promptTokenCount", "totalTokenCount", "prompt_token_count"):
             return None
         used = payload
+    sent = _first(used, "promptTokenCount", "prompt_token_count")
+    said = _first(used, "candidatesTokenCount", "responseTokenCount", "candidates_token_count")
     thoughts = _first(used, "thoughtsTokenCount", "thoughts_token_count")
     tools = _first(used, "toolUsePromptTokenCount", "tool_use_prompt_token_count")
+    total = _first(used, "totalTokenCount", "total_token_count")
+    queries = _queries(payload)
     return _usage(
-        _first(used, "promptTokenCount", "prompt_token_count") + tools,
-        _first(used, "candidatesTokenCount", "responseTokenCount", "candidates_token_count")
-        + thoughts,
+        sent if queries else sent + tools,
+        said if total == sent + tools + said else said + thoughts,
         cached=_first(used, "cachedContentTokenCount", "cached_content_token_count"),
         reasoning=thoughts,
-        searches=_grounded(payload),
+        searches=queries if _is_charged_by_query(payload, model) else min(queries, 1),
     )
 
 
@@ -268,16 +282,28 @@ def _searched(item: object) -> bool:
     return not isinstance(action, Mapping) or action.get("type", "search") == "search"
 
 
-def _grounded(payload: Payload) -> int:
+def _queries(payload: Payload) -> int:
+    """Count the different queries that an answer was grounded on."""
     candidates = payload.get("candidates")
     if not isinstance(candidates, Sequence) or isinstance(candidates, str):
         return 0
+    queries: set[str] = set()
     for candidate in candidates:
         if isinstance(candidate, Mapping):
             found = _details(candidate, "groundingMetadata", "grounding_metadata")
-            if found.get("webSearchQueries") or found.get("web_search_queries"):
-                return 1
-    return 0
+            said = found.get("webSearchQueries") or found.get("web_search_queries")
+            if isinstance(said, Sequence) and not isinstance(said, str):
+                queries.update(query for query in said if isinstance(query, str) and query)
+    return len(queries)
+
+
+def _is_charged_by_query(payload: Payload, model: str) -> bool:
+    for name in (payload.get("modelVersion") or payload.get("model_version"), model):
+        known = _GENERATION.search(name) if isinstance(name, str) else None
+        if known is not None:
+            return int(known[1]) > _LAST_BY_ANSWER
+    # Names without a number, such as `gemini-flash-latest`, are those of the present.
+    return model.rpartition("/")[2].startswith("gemini")
 
 
 def _one_hour(details: object) -> int:

@@ -15,7 +15,9 @@ class UsagePolicy:
         interval: Seconds between two writes to the disk; what a crash can lose.
         most_queued: Calls that wait for the next write.
         most_bytes: Bytes on disk that wait for the database, those of dead instances included.
-            Above it, as above `most_queued`, calls are counted as dropped and not written down.
+            Above it, as above `most_queued`, calls are counted as dropped and not written down. As
+            many bytes again, of all instances together, may be rows that the database refused; what
+            is refused above that is dropped and counted in the same way.
         segment_bytes: Size from which on a file of the folder is not added to.
         timeout: Seconds for a statement.
         closing: Seconds that closing waits for the database; the rest is sent by the next instance.

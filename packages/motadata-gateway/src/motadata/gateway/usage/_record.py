@@ -30,6 +30,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "input_tokens": "bigint",
     "cached_input_tokens": "bigint",
     "cache_write_tokens": "bigint",
+    "long_cache_write_tokens": "bigint",
     "output_tokens": "bigint",
     "reasoning_tokens": "bigint",
     "web_searches": "bigint",
@@ -43,6 +44,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "shared": "boolean",
     "fallback_from": "text",
     "attempts": "integer",
+    "lost": "bigint",
     "finish_reason": "text",
     "error": "text",
     "verdicts": "jsonb",
@@ -51,6 +53,9 @@ COLUMNS: Final[Mapping[str, str]] = {
     "answered": "text",
 }
 """Columns of `motadata.gateway_call` besides the tenant, and their types."""
+
+ADDED: Final = frozenset({"long_cache_write_tokens", "lost"})
+"""Counts that lines on disk lack which an older version left there; they are 0."""
 
 _NONE_USED: Final = Usage()
 _LONGEST: Final = 256
@@ -66,6 +71,7 @@ class Course:
         seconds: How long it took.
         finish_reason: Why the answer ended; empty when there is none.
         error: Code of the error that it ended with, or empty.
+        lost: Requests whose use nobody knows, though the provider may charge for them.
         asked: The conversation, when it is kept.
         answered: The answer, when it is kept.
     """
@@ -75,6 +81,7 @@ class Course:
     seconds: float = 0.0
     finish_reason: str = ""
     error: str = ""
+    lost: int = 0
     asked: str | None = None
     answered: str | None = None
 
@@ -106,6 +113,7 @@ def line_of(
         "input_tokens": used.input_tokens,
         "cached_input_tokens": used.cached_input_tokens,
         "cache_write_tokens": used.cache_write_tokens,
+        "long_cache_write_tokens": used.long_cache_write_tokens,
         "output_tokens": used.output_tokens,
         "reasoning_tokens": used.reasoning_tokens,
         "web_searches": used.web_searches,
@@ -119,6 +127,7 @@ def line_of(
         "shared": notes.shared,
         "fallback_from": notes.fallback_from,
         "attempts": notes.attempts,
+        "lost": course.lost,
         "finish_reason": course.finish_reason,
         "error": course.error,
         "verdicts": [[each.rule, each.action, each.stage] for each in notes.verdicts],

@@ -34,6 +34,8 @@ _SUMS: Final = """
 count(*) as calls,
 sum(input_tokens)::bigint as input_tokens,
 sum(cached_input_tokens)::bigint as cached_input_tokens,
+sum(cache_write_tokens)::bigint as cache_write_tokens,
+sum(long_cache_write_tokens)::bigint as long_cache_write_tokens,
 sum(output_tokens)::bigint as output_tokens,
 sum(reasoning_tokens)::bigint as reasoning_tokens,
 coalesce(sum(cost_usd), 0) as cost_usd,
@@ -43,6 +45,7 @@ count(*) filter (where cached <> '') as cached,
 count(*) filter (where shared) as shared,
 count(*) filter (where fallback_from is not null) as fell_back,
 count(*) filter (where error <> '') as failed,
+count(*) filter (where lost > 0) as lost,
 coalesce(avg(seconds), 0) as mean_seconds
 """
 # Ids of calls begin with the time, so that the primary key finds a range of it.
@@ -62,6 +65,8 @@ class UsageSum:
         calls: How many there were; the numbers after `saved_usd` are how many of them did so.
         input_tokens: Sent.
         cached_input_tokens: Those that the providers had in their prompt caches.
+        cache_write_tokens: Those that they wrote there.
+        long_cache_write_tokens: Those of them that they keep for an hour.
         output_tokens: Received.
         reasoning_tokens: Those that were thought and not said.
         cost_usd: What the providers charged, as far as it is known.
@@ -71,6 +76,7 @@ class UsageSum:
         shared: Were answered by an equal call under way.
         fell_back: Were answered by another model than the one that was asked.
         failed: Ended with an error.
+        lost: Had requests that the providers may charge for, and never said the use of.
         mean_seconds: How long they took.
     """
 
@@ -78,6 +84,8 @@ class UsageSum:
     calls: int
     input_tokens: int
     cached_input_tokens: int
+    cache_write_tokens: int
+    long_cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
     cost_usd: Decimal
@@ -87,6 +95,7 @@ class UsageSum:
     shared: int
     fell_back: int
     failed: int
+    lost: int
     mean_seconds: float
 
 
@@ -238,6 +247,7 @@ def _sum(row: Row, groups: int) -> UsageSum:
 
 
 _COUNTS: Final[Sequence[str]] = (
-    *("calls", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens"),
-    *("unpriced", "cached", "shared", "fell_back", "failed"),
+    *("calls", "input_tokens", "cached_input_tokens", "cache_write_tokens"),
+    *("long_cache_write_tokens", "output_tokens", "reasoning_tokens"),
+    *("unpriced", "cached", "shared", "fell_back", "failed", "lost"),
 )
