@@ -485,7 +485,7 @@ async def test_calls_that_go_on_alone_do_not_stand_in_line_for_a_server_that_han
     )
     async with opened(shop, budgets) as gateway:
         began = time.monotonic()
-        await asyncio.gather(*(ask(gateway, tenant, timeout=0.2) for _ in range(50)))
+        await asyncio.gather(*(ask(gateway, tenant, timeout=1) for _ in range(50)))
         await asyncio.gather(*(ask(gateway, tenant) for _ in range(50)))
         assert time.monotonic() - began < 5  # not 100 times half a second
         assert stalled.tries == 1
