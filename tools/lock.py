@@ -14,7 +14,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = [
-    *("coverage", "httpx", "pytest-randomly", "pytest-timeout", "pytest-xdist", "pytest-examples"),
+    *(
+        "cachetools",
+        "coverage",
+        "httpx",
+        "pytest-randomly",
+        "pytest-timeout",
+        "pytest-xdist",
+        "pytest-examples",
+    ),
     *("python-docx", "reportlab", "playwright", "import-linter", "mypy", "ruff"),
     *("furo", "myst-parser", "sphinx", "types-PyYAML", "types-defusedxml", "PyYAML"),
 ]
