@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextvars import Context, copy_context
 from importlib.util import find_spec
+from pathlib import Path
+from types import CoroutineType
+from typing import Any
+
+import pytest
+
+from motadata.core.resilience import remaining
 
 
 collect_ignore_glob: list[str] = []
@@ -20,3 +30,26 @@ if find_spec("ormsgpack") is None or find_spec("msgspec") is None:
     collect_ignore_glob += ["test_codec_fast*.py"]
 if find_spec("google") is None or find_spec("google.protobuf") is None:
     collect_ignore_glob += ["test_codec_protobuf*.py"]
+
+
+@pytest.fixture
+async def begun_tasks() -> AsyncIterator[list[tuple[str, float | None]]]:
+    """Each task of ours that begins: what it runs, and the seconds that its deadline leaves."""
+    begun: list[tuple[str, float | None]] = []
+
+    def begin(
+        loop: asyncio.AbstractEventLoop,
+        work: CoroutineType[object, object, object],
+        *,
+        context: Context | None = None,
+        **options: Any,
+    ) -> asyncio.Task[object]:
+        own = copy_context() if context is None else context
+        if "motadata" in Path(work.cr_code.co_filename).parts:
+            begun.append((work.__qualname__, own.run(remaining)))
+        return asyncio.Task(work, loop=loop, context=own, **options)
+
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(begin)
+    yield begun
+    loop.set_task_factory(None)

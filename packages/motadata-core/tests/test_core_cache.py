@@ -14,9 +14,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from motadata.core.cache import MemoryCache, create_memory_cache
 from motadata.core.cache._key import cache_key, compile_glob
 from motadata.core.cache._store import Store
-from motadata.core.errors import CacheError, ConfigurationError, InvalidIdentifierError
+from motadata.core.errors import (
+    CacheError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidIdentifierError,
+)
 from motadata.core.models import Answer, Record
 from motadata.core.protocols import Component
+from motadata.core.resilience import deadline_scope, remaining
 from motadata.core.testing.cache import CacheConformance, PassTime
 
 
@@ -268,6 +274,52 @@ async def test_caller_goes_on_only_when_its_cancelled_computation_has_cleaned_up
     steps.append("went on")
 
     assert steps == ["cleaned up", "went on"]
+
+
+async def test_caller_with_a_deadline_leaves_a_computation_that_ignores_its_cancellation() -> None:
+    gate, ended = asyncio.Event(), asyncio.Event()
+
+    async def compute() -> object:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            await gate.wait()
+        ended.set()
+        return "stale"
+
+    async with create_memory_cache() as cache:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceededError), deadline_scope(0.05):
+            await cache.get_or_compute("key", compute, tenant_id="acme")
+        took = time.monotonic() - started
+        asyncio.get_running_loop().call_later(0.05, gate.set)
+    # Leaving the cache waits for it, and nobody is told what it came to.
+    assert ended.is_set()
+    assert await cache.get("key", tenant_id="acme") is None
+    assert took < 2
+
+
+async def test_deadline_of_who_came_first_is_not_that_of_the_computation() -> None:
+    cache = create_memory_cache()
+    gate = asyncio.Event()
+    allowed: list[float | None] = []
+
+    async def compute() -> object:
+        allowed.append(remaining())
+        await gate.wait()
+        return "value"
+
+    async def ask(seconds: float) -> object:
+        with deadline_scope(seconds):
+            return await cache.get_or_compute("key", compute, tenant_id="acme")
+
+    first, second = asyncio.create_task(ask(0.05)), asyncio.create_task(ask(30))
+    with pytest.raises(DeadlineExceededError):
+        await first
+    gate.set()
+
+    assert await second == "value"
+    assert allowed == [None]
 
 
 async def test_caller_that_comes_after_an_invalidation_gets_a_fresh_value() -> None:

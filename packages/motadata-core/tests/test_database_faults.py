@@ -26,6 +26,7 @@ from motadata.core.resilience import deadline_scope
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
 from motadata.core.testing.plugin import DatabaseDsns
+from motadata.core.testing.storm import StormReport, storm
 
 
 # These tests break connections.
@@ -247,9 +248,9 @@ async def test_transaction_that_became_another_tenants_is_rolled_back(
     assert forged == []
 
 
-async def _storm(database: PostgresDatabase, calls: int, seed: int) -> int:
-    """Run reads and transactions, half of them cancelled, and return how many were."""
-    chance = random.Random(seed)
+async def _storm(database: PostgresDatabase, calls: int) -> StormReport:
+    """Run reads and transactions, half of them cancelled: in line, in flight or between."""
+    chance = random.Random(5)
     sql = "select $1::int as n, current_setting('motadata.tenant_id') as t, pg_sleep($2) is null"
 
     async def ask(number: int) -> None:
@@ -263,19 +264,7 @@ async def _storm(database: PostgresDatabase, calls: int, seed: int) -> int:
                 rows = await transaction.fetch(sql, number, chance.random() / 1000)
         assert (rows[0]["n"], rows[0]["t"]) == (number, tenant)
 
-    cancelled = 0
-    for start in range(0, calls, 500):
-        tasks = []
-        for number in range(start, min(start + 500, calls)):
-            tasks.append(asyncio.create_task(ask(number)))
-            if number % 2:
-                asyncio.get_running_loop().call_later(chance.random() / 4, tasks[-1].cancel)
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, asyncio.CancelledError):
-                cancelled += 1
-            elif result is not None:
-                raise result
-    return cancelled
+    return await storm(ask, calls=calls, early=0.1)
 
 
 async def _connections(dsns: DatabaseDsns) -> int:
@@ -295,9 +284,10 @@ async def test_cancellation_storm_leaks_neither_answers_nor_connections(
     database_dsns: DatabaseDsns, calls: int
 ):
     async with create_database(database_dsns.runtime, max_connections=6) as database:
-        cancelled = await _storm(database, calls, seed=5)
+        report = await _storm(database, calls)
 
-        assert cancelled > calls // 20
+        assert report.share_cancelled == pytest.approx(0.5, abs=0.1)
+        assert report.failures == []
         assert await _connections(database_dsns) <= 6
         async with asyncio.timeout(10):
             await asyncio.gather(*(_hold(database, f"tenant-{n}") for n in range(6)))

@@ -1,4 +1,7 @@
-"""The database behind a real PgBouncer in transaction mode; skipped where none is installed."""
+"""The database behind a real PgBouncer in transaction mode: the contract, and what tenants share.
+
+Skipped where none is installed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,7 +22,7 @@ import pytest
 from motadata.core.database import PostgresDatabase, create_database
 from motadata.core.errors import QueryError
 from motadata.core.protocols import Transaction
-from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
+from motadata.core.testing.database import CONFORMANCE_MIGRATIONS, DatabaseConformance
 from motadata.core.testing.plugin import DatabaseDsns
 
 
@@ -81,6 +84,29 @@ async def pooled(pooler: str) -> AsyncIterator[PostgresDatabase]:
             await asyncio.sleep(0.02)
     async with create_database(pooler, max_connections=8, statement_cache_size=0) as database:
         yield database
+
+
+class ListeningPastThePooler:
+    """A database behind the pooler, whose listening takes a connection to the server itself.
+
+    As a user has it who needs both: what is notified through the pooler is heard beside it.
+    """
+
+    def __init__(self, pooled: PostgresDatabase, direct: PostgresDatabase) -> None:
+        self._pooled = pooled
+        self.listen = direct.listen
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        return getattr(self._pooled, name)
+
+
+class TestPostgresDatabaseBehindAPoolerKeepsTheContract(DatabaseConformance):
+    @pytest.fixture
+    async def database(
+        self, pooled: PostgresDatabase, database_dsns: DatabaseDsns
+    ) -> AsyncIterator[ListeningPastThePooler]:
+        async with create_database(database_dsns.runtime, max_connections=1) as direct:
+            yield ListeningPastThePooler(pooled, direct)
 
 
 async def test_tenants_stay_apart_on_shared_server_connections(pooled: PostgresDatabase):

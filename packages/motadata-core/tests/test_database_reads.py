@@ -18,6 +18,7 @@ from motadata.core.database._wire import InFront, execution, in_front_of
 from motadata.core.errors import QueryError
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
 from motadata.core.testing.plugin import DatabaseDsns
+from motadata.core.testing.storm import storm
 
 
 INSERT = "insert into conformance_items (tenant_id, id, body) values ($1, $2, $3)"
@@ -195,17 +196,10 @@ async def test_storm_of_cancelled_reads_gives_no_one_anothers_answer(
             )
             assert (rows[0]["n"], rows[0]["t"]) == (number, tenant)
 
-        tasks = []
-        for number in range(1400):
-            tasks.append(asyncio.create_task(ask(number)))
-            if number % 2:
-                delay = chance.random() / 2
-                asyncio.get_running_loop().call_later(delay, tasks[-1].cancel)
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        report = await storm(ask, calls=1_500, early=0.1)
 
-        wrong = [r for r in results if r is not None and not isinstance(r, asyncio.CancelledError)]
-        assert wrong == []
-        assert sum(isinstance(r, asyncio.CancelledError) for r in results) > 200
+        assert report.share_cancelled == pytest.approx(0.5, abs=0.1)
+        assert report.failures == []
         async with (
             database.transaction("a", timeout=5),
             database.transaction("b", timeout=5),

@@ -15,6 +15,7 @@ from motadata.core.errors import ConfigurationError, QueryError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
 from motadata.core.testing.plugin import DatabaseDsns
+from motadata.core.testing.storm import storm
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +45,10 @@ async def test_cancellation_storm_gives_no_one_anothers_answer(database_dsns: Da
         assert (rows[0]["n"], rows[0]["t"]) == (number, tenant)
 
     async with create_database(database_dsns.runtime, max_connections=4) as database:
-        tasks = []
-        for number in range(600):
-            tasks.append(asyncio.create_task(ask(number)))
-            if number % 2:
-                delay = chance.random() / 4
-                asyncio.get_running_loop().call_later(delay, tasks[-1].cancel)
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        report = await storm(ask, calls=600, at_once=300, early=0.1)
 
-        wrong = [r for r in results if r is not None and not isinstance(r, asyncio.CancelledError)]
-        cancelled = [r for r in results if isinstance(r, asyncio.CancelledError)]
-        assert wrong == []
-        assert len(cancelled) > 100
+        assert report.share_cancelled == pytest.approx(0.5, abs=0.1)
+        assert report.failures == []
         # Every connection came back: as many as there are can be had at once.
         async with (
             database.transaction("a", timeout=5),

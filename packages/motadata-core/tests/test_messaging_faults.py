@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from motadata.core.embedded import EmbeddedNats
-from motadata.core.errors import MessagingError, SDKError
+from motadata.core.errors import DeadlineExceededError, MessagingError, SDKError
 from motadata.core.messaging import NatsCredentials, NatsMessageBus, create_message_bus
 from motadata.core.messaging._nats_requests import Requests
 from motadata.core.messaging._transport import Incoming
@@ -250,7 +250,7 @@ async def test_stalled_network_ends_each_call_at_its_deadline(tmp_path: Path):
         await bus.subscribe("echo", Recorder(), tenant_id="acme")
         proxy.pause()
         began = loop.time()
-        with pytest.raises(MessagingError), deadline_scope(0.3):
+        with pytest.raises(DeadlineExceededError), deadline_scope(0.3):
             await bus.publish_event(EVENT, 1, tenant_id="acme")
         with pytest.raises(SDKError):
             await bus.request("echo", 1, sender="triage", timeout=0.3, tenant_id="acme")

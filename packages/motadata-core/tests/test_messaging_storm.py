@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 import pytest
 
@@ -13,6 +12,7 @@ from motadata.core.identifiers import new_id
 from motadata.core.messaging import NatsCredentials, NatsMessageBus, create_message_bus
 from motadata.core.messaging._nats_transport import NatsTransport
 from motadata.core.protocols import BusMessage
+from motadata.core.testing.storm import storm
 
 
 pytest.importorskip("nats")
@@ -28,7 +28,7 @@ def bus_on(server: EmbeddedNats) -> NatsMessageBus:
 async def test_half_of_2_000_calls_cancelled_leaves_no_wrong_answer_and_nothing_behind(
     embedded_nats: EmbeddedNats,
 ):
-    await storm(embedded_nats, calls=2_000)
+    await check_storm(embedded_nats, calls=2_000)
 
 
 @pytest.mark.soak
@@ -36,12 +36,11 @@ async def test_half_of_2_000_calls_cancelled_leaves_no_wrong_answer_and_nothing_
 async def test_half_of_100_000_calls_cancelled_leaves_no_wrong_answer_and_nothing_behind(
     embedded_nats: EmbeddedNats,
 ):
-    await storm(embedded_nats, calls=100_000)
+    await check_storm(embedded_nats, calls=100_000)
 
 
-async def storm(server: EmbeddedNats, *, calls: int) -> None:
-    name, choose = f"t{new_id().hex}", random.Random(7)
-    wrong: list[object] = []
+async def check_storm(server: EmbeddedNats, *, calls: int) -> None:
+    name = f"t{new_id().hex}"
     acknowledged: dict[int, str] = {}
 
     async def echo(message: BusMessage) -> object:
@@ -56,24 +55,17 @@ async def storm(server: EmbeddedNats, *, calls: int) -> None:
             tenant = TENANTS[number % 2]
             if number % 4 < 2:
                 answer = await bus.request(name, number, sender="a", timeout=20, tenant_id=tenant)
-                if answer != [tenant, number]:
-                    wrong.append((number, answer))
+                assert answer == [tenant, number]
             else:
                 receipt = await bus.publish_event(
                     name, number, message_id=f"m{number}", tenant_id=tenant
                 )
                 acknowledged[number] = receipt.message_id
 
-        for first in range(0, calls, AT_ONCE):
-            tasks = [asyncio.create_task(call(first + one)) for one in range(AT_ONCE)]
-            for victim in choose.sample(tasks, AT_ONCE // 2):
-                if choose.random() < 0.2:
-                    await asyncio.sleep(0)
-                victim.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            failed = [one for one in results if isinstance(one, Exception)]
-            assert failed == []
-        assert wrong == []
+        report = await storm(call, calls=calls, at_once=AT_ONCE)
+
+        assert report.share_cancelled == pytest.approx(0.5, abs=0.1)
+        assert report.failures == []
         await check_nothing_is_left(bus)
         await check_repeats_are_recognised(bus, name, acknowledged)
 

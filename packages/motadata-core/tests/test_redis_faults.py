@@ -20,11 +20,13 @@ from motadata.core.cache import (
 from motadata.core.cache._redis_calls import Reply, Word
 from motadata.core.cache._redis_lanes import Lanes
 from motadata.core.cache._redis_scripts import ACQUIRE
-from motadata.core.embedded import EmbeddedRedis, EmbeddedRedisCluster
+from motadata.core.embedded import EmbeddedRedis
 from motadata.core.errors import CacheError, DeadlineExceededError
 from motadata.core.protocols import Cache
 from motadata.core.resilience import deadline_scope
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
+from motadata.core.testing.lived_time import LivedTime
+from motadata.core.testing.storm import storm
 
 
 # These tests break connections.
@@ -170,30 +172,32 @@ async def test_value_that_was_damaged_on_the_server_is_a_miss(
 async def test_caller_with_a_deadline_is_answered_by_then_while_the_network_swallows_everything(
     server: EmbeddedRedis, proxy: FaultProxy
 ) -> None:
-    loop = asyncio.get_running_loop()
     late: list[float] = []
     answered: list[int] = []
 
-    async def ask(cache: TieredCache) -> None:
-        started = loop.time()
+    async def ask(cache: TieredCache, lived: LivedTime) -> None:
+        started = lived.seconds
         with deadline_scope(0.2), contextlib.suppress(DeadlineExceededError):
             await cache.get("key", tenant_id="acme")
             answered.append(1)
-        late.append(loop.time() - started - 0.2)
+        late.append(lived.seconds - started - 0.2)
 
-    async with create_tiered_cache(through(proxy, server), timeout=1.5) as cache:
+    async with (
+        create_tiered_cache(through(proxy, server), timeout=1.5) as cache,
+        LivedTime() as lived,
+    ):
         await cache.set("key", 1, tenant_id="acme")
         proxy.faults = Faults(silent=True)
         async with asyncio.timeout(10):
             while not cache.statistics().is_away:
-                await asyncio.gather(*(ask(cache) for _ in range(50)))
+                await asyncio.gather(*(ask(cache, lived) for _ in range(50)))
         answered.clear()
-        await asyncio.gather(*(ask(cache) for _ in range(50)))
+        await asyncio.gather(*(ask(cache, lived) for _ in range(50)))
 
     assert len(answered) == 50
 
-    # 50 ms are promised; the rest is for machines that are busy, and less than the timeout.
-    assert max(late) < 0.05 + 0.75
+    # 50 ms are promised; the rest is what a busy machine takes of each turn.
+    assert max(late) < 0.05 + 0.05
 
 
 async def test_copies_are_not_stale_after_the_connection_that_announces_changes_was_cut(
@@ -285,11 +289,9 @@ async def survive(server: EmbeddedRedis, rounds: int) -> None:
         for number in range(rounds):
             before = tally.answered
             await one_fault(server, number)
-            loop = asyncio.get_running_loop()
-            returned = loop.time()
-            await until(lambda: not cache.statistics().is_away)
-            # A second is promised; the rest is for machines that are busy.
-            assert loop.time() - returned < 5.0
+            async with LivedTime() as lived:
+                await until(lambda: not cache.statistics().is_away)
+            assert lived.seconds < 1.0
             await until(lambda before=before: tally.answered > before + 50)
         stop = True
         await asyncio.gather(*users)
@@ -317,33 +319,6 @@ async def test_every_call_is_answered_however_often_the_server_is_halted_and_kil
     await survive(server, 30)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(300)
-async def test_every_call_is_answered_however_often_a_cluster_loses_a_master(
-    embedded_redis_cluster: EmbeddedRedisCluster,
-) -> None:
-    cluster = embedded_redis_cluster
-    async with create_tiered_cache(cluster.url, timeout=0.3) as cache:
-        tally = Tally()
-        stop = False
-        users = [
-            asyncio.create_task(use(cache, tally, lambda: stop, worker=worker))
-            for worker in range(16)
-        ]
-        for number in range(6):
-            port = cluster.ports[number % 3]
-            await cluster.kill(port)
-            await asyncio.sleep(4.0)
-            await cluster.start(port)
-            await until(lambda: not cache.statistics().is_away, timeout=30)
-            await asyncio.sleep(2.0)
-        stop = True
-        await asyncio.gather(*users)
-
-        assert tally.wrong == []
-        assert tally.answered >= 0.99 * tally.asked
-
-
 async def test_server_that_is_absent_at_the_start_is_used_as_soon_as_it_is_there(
     tmp_path: Path,
 ) -> None:
@@ -354,10 +329,9 @@ async def test_server_that_is_absent_at_the_start_is_used_as_soon_as_it_is_there
         assert tally.hits > 0
         await server.start()
         try:
-            loop = asyncio.get_running_loop()
-            returned = loop.time()
-            await until(lambda: not cache.statistics().is_away)
-            assert loop.time() - returned < 5.0
+            async with LivedTime() as lived:
+                await until(lambda: not cache.statistics().is_away)
+            assert lived.seconds < 1.0
             await cache.set("key", 1, tenant_id="acme")
             async with create_redis_cache(server.url) as other:
                 assert await other.get("key", tenant_id="acme") == 1
@@ -365,9 +339,11 @@ async def test_server_that_is_absent_at_the_start_is_used_as_soon_as_it_is_there
             await server.stop()
 
 
-async def storm(cache: Cache, calls: int) -> None:
-    """Cancel half of many calls in flight; each that ends must have its own value."""
-    wrong: list[object] = []
+async def check_storm(cache: Cache, calls: int) -> None:
+    """Cancel half of many calls in flight; each that ends must have its own value.
+
+    Ten callers at a time share a key that is cold, so that most wait for one computation.
+    """
     running = 0
 
     async def compute(expected: str) -> object:
@@ -380,34 +356,25 @@ async def storm(cache: Cache, calls: int) -> None:
             running -= 1
 
     async def ask(number: int) -> None:
-        tenant, key = _TENANTS[number % 4], f"{number % 3}{_KEYS[number % 25]}"
+        group = number // 10
+        tenant, key = _TENANTS[group % 4], f"{_KEYS[group % 25]}/{group // 100}"
         expected = value_of(tenant, key)
-        match number % 3:
+        match number % 10:
             case 0:
                 await cache.set(key, expected, tenant_id=tenant)
-                got: object = expected
             case 1:
-                got = await cache.get(key, tenant_id=tenant)
+                assert await cache.get(key, tenant_id=tenant) in (None, expected)
+            case 2:
+                await cache.delete(key, tenant_id=tenant)
             case _:
-                if number % 50 == 0:
-                    await cache.delete(key, tenant_id=tenant)
                 got = await cache.get_or_compute(key, lambda: compute(expected), tenant_id=tenant)
-        if got != expected and not (got is None and number % 3 == 1):
-            wrong.append((tenant, key, got))
+                assert got == expected
 
-    for start in range(0, calls, 500):
-        tasks = [asyncio.create_task(ask(number)) for number in range(start, start + 500)]
-        for turn in range(10):
-            await asyncio.sleep(0.0005 * turn)
-            for task in tasks[turn::20]:
-                task.cancel()
-        # A follower that was forgotten would wait for ever.
-        async with asyncio.timeout(30):
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-        ended = [one for one in results if one is not None]
-        assert [one for one in ended if not isinstance(one, asyncio.CancelledError)] == []
+    # A follower that was forgotten would wait for ever.
+    report = await storm(ask, calls=calls)
 
-    assert wrong == []
+    assert report.share_cancelled == pytest.approx(0.5, abs=0.1)
+    assert report.failures == []
     assert running == 0
 
 
@@ -424,7 +391,7 @@ async def shared(server: EmbeddedRedis, request: pytest.FixtureRequest) -> Async
 async def storm_and_count(server: EmbeddedRedis, shared: Cache, calls: int) -> None:
     async with Redis.from_url(server.url.get_secret_value()) as raw:
         before = asyncio.all_tasks()
-        await storm(shared, calls)
+        await check_storm(shared, calls)
 
         assert await shared.get_or_compute("still", _seven, tenant_id="acme") == 7
         # 16 carry calls, and one each listens and looks.
@@ -450,7 +417,7 @@ async def test_storm_of_a_hundred_thousand_calls_leaves_nothing_behind(
 @pytest.mark.timeout(600)
 async def test_storm_of_a_hundred_thousand_calls_on_memory_alone_leaves_nothing_behind() -> None:
     cache = create_memory_cache(max_size=60)
-    await storm(cache, 100_000)
+    await check_storm(cache, 100_000)
 
     assert cache._engine.flights._flights == {}
 
@@ -482,6 +449,29 @@ async def test_caller_who_gives_up_while_asking_to_compute_holds_nobody_up(
 
         async with asyncio.timeout(10):
             assert await other.get_or_compute("left", _seven, tenant_id="acme") == 7
+
+
+async def test_caller_who_gives_up_just_when_it_has_computed_holds_nobody_up(
+    server: EmbeddedRedis,
+) -> None:
+    computed = asyncio.Event()
+
+    async def compute() -> object:
+        computed.set()
+        return 6
+
+    async with (
+        create_redis_cache(server.url, lease=20.0) as one,
+        create_redis_cache(server.url, lease=20.0) as other,
+    ):
+        giving_up = asyncio.create_task(one.get_or_compute("left", compute, tenant_id="acme"))
+        # In the very turn in which the computation ends.
+        await computed.wait()
+        giving_up.cancel()
+        await asyncio.wait([giving_up], timeout=10)
+
+        async with asyncio.timeout(2):
+            assert await other.get_or_compute("left", _seven, tenant_id="acme") in (6, 7)
 
 
 async def test_damaged_clock_of_the_server_does_not_cancel_who_reads(

@@ -20,13 +20,14 @@ from motadata.core.resilience import (
     RetryPolicy,
     TenantLimiter,
     check_deadline,
+    context_without_deadline,
     deadline_scope,
     remaining,
     reserve,
     time_limit,
 )
 from motadata.core.resilience._fair_queue import FairQueue
-from motadata.core.tenancy import TenantId
+from motadata.core.tenancy import TenantId, resolve_tenant, tenant_scope
 from motadata.core.testing.manual_clock import ManualClock
 
 
@@ -236,6 +237,23 @@ async def test_a_deadline_follows_tasks_threads_and_copied_contexts() -> None:
 
     assert all(left is not None and 0 < left <= 5 for left in seen)
     assert len(seen) == 3
+
+
+async def test_work_that_goes_on_without_its_caller_takes_all_but_the_deadline_along() -> None:
+    seen: list[object] = []
+
+    async def in_the_background() -> None:
+        seen.extend((remaining(), resolve_tenant(None)))
+        with deadline_scope(9):
+            seen.append(remaining() is not None)
+
+    with tenant_scope("acme"), deadline_scope(5):
+        await asyncio.create_task(in_the_background(), context=context_without_deadline())
+        left = remaining()
+
+    assert seen == [None, "acme", True]
+    assert left is not None
+    assert left <= 5
 
 
 def test_work_without_an_await_can_ask_whether_its_time_is_up() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from motadata.core.errors import SDKError
 from motadata.core.resilience import AdaptiveLimit, Bulkhead, FairLimiter, TenantLimiter
 from motadata.core.testing.manual_clock import ManualClock
+from motadata.core.testing.storm import storm
 
 
 TENANTS = ("a", "b", "c")
@@ -146,22 +146,6 @@ def test_a_limiters_tokens_never_leak_and_are_never_exceeded(
     asyncio.run(scenario())
 
 
-async def storm(call: Callable[[int], Awaitable[object]], *, calls: int) -> int:
-    """Make calls, cancel half of them at random moments, and return how many were served."""
-    chance = random.Random(7)
-    tasks = [asyncio.ensure_future(call(number)) for number in range(calls)]
-    for number, task in enumerate(tasks):
-        if number % 20 == 0:
-            await asyncio.sleep(0)
-        if chance.random() < 0.5:
-            task.cancel()
-    async with asyncio.timeout(60):
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    for outcome in outcomes:
-        assert outcome is None or isinstance(outcome, SDKError | asyncio.CancelledError)
-    return sum(outcome is None for outcome in outcomes)
-
-
 @pytest.mark.parametrize("calls", [2_000, pytest.param(100_000, marks=pytest.mark.soak)])
 async def test_half_of_all_calls_cancelled_in_flight_leave_nothing_behind(calls: int) -> None:
     bulkhead = Bulkhead(4, waiting=calls)
@@ -174,9 +158,11 @@ async def test_half_of_all_calls_cancelled_in_flight_leave_nothing_behind(calls:
         async with bulkhead.enter(tenant_id=tenant), adaptive.enter(tenant_id=tenant):
             await asyncio.sleep(0)
 
-    served = await storm(call, calls=calls)
+    report = await storm(call, calls=calls)
 
-    assert served > 0
+    assert report.share_cancelled == pytest.approx(0.5, abs=0.1)
+    assert [one for one in report.failures if not isinstance(one, SDKError)] == []
+    assert report.served > 0
     assert adaptive.running == adaptive.waiting == 0
     assert not bulkhead._running
     assert not bulkhead._lines

@@ -1,4 +1,8 @@
-"""One computation for all who wait for the same key."""
+"""One computation for all who wait for the same key.
+
+It has no deadline, for each who waits has their own: whose time is up leaves, and the computation
+ends with the last one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,14 @@ from typing import Final
 
 from motadata.core.cache._key import CacheKey
 from motadata.core.errors import CacheError
+from motadata.core.observability import get_logger
+from motadata.core.resilience import context_without_deadline, remaining, time_limit
+
+
+_log = get_logger("cache")
+
+_LAST_WORDS: Final = 5.0
+"""Seconds that cancelled computations have to clean up when the cache closes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +33,8 @@ class Flight:
         task: The computation.
         waiters: How many callers wait for it.
         tags: What its result will carry.
-        valid: Whether what it returns may still be stored; an invalidation meanwhile forbids it.
+        valid: Whether what it returns may still be stored; an invalidation meanwhile forbids it,
+            and so does the leaving of the last who waited.
     """
 
     task: asyncio.Task[object]
@@ -36,6 +49,7 @@ class Flights:
     def __init__(self) -> None:
         self._lock: Final = Lock()
         self._flights: dict[CacheKey, dict[AbstractEventLoop, Flight]] = {}
+        self._ending: set[asyncio.Task[object]] = set()
 
     async def join(
         self,
@@ -49,21 +63,37 @@ class Flights:
 
         Raises:
             CacheError: The computation asks for its own result, or was cancelled from within.
+            DeadlineExceededError: The caller's deadline ended first.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
             flight = self._flights.get(key, {}).get(loop)
             if flight is None:
-                flight = Flight(loop.create_task(_run(compute)), tags)
+                task = loop.create_task(_run(compute), context=context_without_deadline())
+                flight = Flight(task, tags)
                 self._flights.setdefault(key, {})[loop] = flight
                 started = flight
                 flight.task.add_done_callback(lambda _: self._land(key, loop, started, store))
             elif flight.task is asyncio.current_task():
                 message = f"The computation of the cache key {key.key[:80]!r} asks for itself."
                 raise CacheError(message, remedy="Compute one key from other keys only.")
-        return await self._wait(key, loop, flight)
+        async with time_limit(None, what="the computation of a cached value"):
+            await self._wait(key, loop, flight)
+        if flight.task.cancelled():
+            message = f"The computation of the cache key {key.key[:80]!r} was cancelled."
+            raise CacheError(message, remedy="Call again.", retryable=True)
+        return flight.task.result()
 
-    async def _wait(self, key: CacheKey, loop: AbstractEventLoop, flight: Flight) -> object:
+    async def close(self) -> None:
+        """Wait until the computations of this loop that everybody left have cleaned up."""
+        loop = asyncio.get_running_loop()
+        ending = [task for task in list(self._ending) if task.get_loop() is loop]
+        if ending:
+            _, stubborn = await asyncio.wait(ending, timeout=_LAST_WORDS)
+            if stubborn:
+                _log.warning("computations_not_ended", number=len(stubborn))
+
+    async def _wait(self, key: CacheKey, loop: AbstractEventLoop, flight: Flight) -> None:
         flight.waiters += 1
         try:
             await asyncio.wait((flight.task,))
@@ -71,14 +101,14 @@ class Flights:
             flight.waiters -= 1
             if flight.waiters == 0 and not flight.task.done():
                 self._remove(key, loop, flight)
+                # Invalidations do not find it any more.
+                flight.valid = False
                 flight.task.cancel()
+                self._ending.add(flight.task)
+                flight.task.add_done_callback(self._ending.discard)
                 # The caller's cancellation goes on when the computation has cleaned up, as it would
-                # had the caller awaited the computation itself.
-                await asyncio.wait((flight.task,))
-        if flight.task.cancelled():
-            message = f"The computation of the cache key {key.key[:80]!r} was cancelled."
-            raise CacheError(message, remedy="Call again.", retryable=True)
-        return flight.task.result()
+                # had the caller awaited the computation itself; but not beyond the deadline.
+                await asyncio.wait((flight.task,), timeout=remaining())
 
     def invalidate(self, matches: Callable[[CacheKey], bool]) -> None:
         """Keep what is being computed for matching keys from being stored or joined any more."""

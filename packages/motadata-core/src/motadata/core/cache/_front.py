@@ -20,7 +20,8 @@ class CheckedCache:
     Every method raises `TenantRequiredError` when no tenant is given and none is in scope,
     `InvalidIdentifierError` when the tenant or the namespace breaks the grammar, and `CacheError`
     when a key, a tag, a pattern or a TTL breaks its rule or the cache's server does not answer and
-    nothing stands in for it.
+    nothing stands in for it. No method takes longer than the surrounding deadline, which ends it
+    with `DeadlineExceededError`; an invalidation goes on without its caller.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -98,8 +99,9 @@ class CheckedCache:
     ) -> object:
         """Return the value of `key`; when absent, await `compute` and store what it returns.
 
-        One computation runs for all who wait. It is cancelled when nobody waits any more. What it
-        returns is not stored if the key was set or invalidated meanwhile.
+        One computation runs for all who wait, without a deadline of its own: each waits for as long
+        as their own deadline allows. It is cancelled when nobody waits any more. What it returns is
+        not stored if the key was set or invalidated meanwhile.
 
         Raises:
             CacheError: As for `set`, the computation asks for its own key, or was cancelled from

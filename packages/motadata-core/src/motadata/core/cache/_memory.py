@@ -39,7 +39,7 @@ class MemoryCache(CheckedCache):
         traceback: TracebackType | None,
     ) -> None:
         """Forget everything."""
-        self._engine.clear()
+        await self._engine.close()
 
     async def get(
         self, key: str, *, namespace: str = "default", tenant_id: str | None = None

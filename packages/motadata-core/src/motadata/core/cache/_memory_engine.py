@@ -100,10 +100,11 @@ class MemoryEngine:
         """Say that it serves, which memory always does."""
         return Health("ok")
 
-    def clear(self) -> None:
-        """Forget everything."""
+    async def close(self) -> None:
+        """Forget everything, and wait for cancelled computations to clean up."""
         self.flights.invalidate(lambda _: True)
         self.store.clear()
+        await self.flights.close()
 
     def statistics(self) -> CacheStatistics:
         """Return what it did since it was made, and what it holds."""

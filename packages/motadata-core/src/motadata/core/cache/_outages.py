@@ -16,6 +16,7 @@ from motadata.core.cache._outage import Change, Outage
 from motadata.core.cache._redis_calls import Command, ServerUnavailableError
 from motadata.core.cache._redis_engine import RedisEngine
 from motadata.core.observability import get_logger
+from motadata.core.resilience import context_without_deadline
 
 
 _PROBE_EVERY: Final = 0.2
@@ -39,6 +40,7 @@ class Outages:
         self._by_server: dict[str, Outage] = {}
         self._by_tenant: dict[str, Outage] = {}
         self._returning: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     @property
     def any(self) -> bool:
@@ -64,9 +66,12 @@ class Outages:
             self.count += 1
             server = self._server_of(tenant)
             outage = self._by_server[server] = Outage(server, tenant)
-            task = asyncio.create_task(self._wait_for_return(outage))
-            self._returning.add(task)
-            task.add_done_callback(self._returning.discard)
+            if not self._is_closed:
+                task = asyncio.create_task(
+                    self._wait_for_return(outage), context=context_without_deadline()
+                )
+                self._returning.add(task)
+                task.add_done_callback(self._returning.discard)
         return outage
 
     def note(self, outage: Outage, tenant: str, changes: tuple[Change, ...]) -> None:
@@ -77,7 +82,8 @@ class Outages:
             outage.note(tenant, change)
 
     async def close(self) -> None:
-        """Wait for no return any more."""
+        """Wait for no return any more, not even of a server that is found away from now on."""
+        self._is_closed = True
         for task in self._returning:
             task.cancel()
         if self._returning:

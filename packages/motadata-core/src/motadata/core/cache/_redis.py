@@ -55,6 +55,7 @@ class RedisCache(CheckedCache):
 
         Raises:
             CacheError: The server does not answer.
+            DeadlineExceededError: The caller's deadline ended first.
         """
         try:
             await self._engine.server.ping()

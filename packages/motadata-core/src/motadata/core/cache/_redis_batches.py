@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from asyncio import Future
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, TypeVar
@@ -21,6 +21,7 @@ from motadata.core.cache._redis_reading import Found, Reading
 from motadata.core.cache._redis_scripts import WRITE
 from motadata.core.cache._redis_server import RedisServer
 from motadata.core.errors import CacheError, OverloadError
+from motadata.core.resilience import context_without_deadline
 
 
 # So much in one script: the server answers others in between.
@@ -64,6 +65,10 @@ _Reads = dict[str, list["Future[Found | None]"]]
 _Write = tuple[Entry, "Future[bool]"]
 
 
+OnFailure = Callable[[RedisNames, ServerUnavailableError, Sequence[str]], object]
+"""Takes the names of a namespace, why the server failed, and the keys that were to be written."""
+
+
 class Batches:
     """Collects what is asked for in one turn of the loop, and sends it as one.
 
@@ -78,8 +83,8 @@ class Batches:
 
     def __init__(self, server: RedisServer, *, quota: int, with_left: bool) -> None:
         self.failures = 0
-        # Told for which tenant the server failed, even if nobody waits for the answer any more.
-        self.on_failure: Callable[[str, ServerUnavailableError], object] | None = None
+        # Told where the server failed, even if nobody waits for the answer any more.
+        self.on_failure: OnFailure | None = None
         self._server = server
         self._quota = quota
         self._reading = Reading(server, with_left=with_left)
@@ -142,7 +147,10 @@ class Batches:
         writes, self._writes = self._writes, {}
         self._waiting = 0
         if reads or writes:
-            task = asyncio.get_running_loop().create_task(self._fly(reads, writes))
+            # It is everybody's: the deadline of who happened to ask first is not.
+            task = asyncio.get_running_loop().create_task(
+                self._fly(reads, writes), context=context_without_deadline()
+            )
             self._flying.add(task)
             task.add_done_callback(self._land)
 
@@ -169,7 +177,7 @@ class Batches:
             for names, asked in reads.items():
                 self._refuse(names, chain.from_iterable(asked.values()), DamagedAnswerError())
             for names, entries in writes.items():
-                self._refuse(names, (future for _, future in entries), DamagedAnswerError())
+                self._refuse_writes(names, entries, DamagedAnswerError())
             raise
         except BaseException:
             # Nobody waits for an answer that will not come.
@@ -194,7 +202,7 @@ class Batches:
                     raise answer
                 flags = flags_of(answer, len(futures))
             except ServerUnavailableError as error:
-                self._refuse(names, futures, error)
+                self._refuse_writes(names, part, error)
                 continue
             for future, flag in zip(futures, flags, strict=True):
                 _give(future, flag)
@@ -223,15 +231,23 @@ class Batches:
                     if not future.done():
                         future.set_result(found)
 
+    def _refuse_writes(
+        self, names: RedisNames, writes: Sequence[_Write], error: ServerUnavailableError
+    ) -> None:
+        keys = [entry.key for entry, _ in writes]
+        self._refuse(names, (future for _, future in writes), error, keys=keys)
+
     def _refuse(
         self,
         names: RedisNames,
         futures: Iterable[Future[Answer]],
         error: ServerUnavailableError,
+        *,
+        keys: Sequence[str] = (),
     ) -> None:
         self.failures += 1
         if self.on_failure is not None:
-            self.on_failure(names.tenant, error)
+            self.on_failure(names, error, keys)
         for future in futures:
             if not future.done():
                 # One error each: whoever raises it adds its own traceback.

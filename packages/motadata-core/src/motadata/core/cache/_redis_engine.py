@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from motadata.core.cache._engine import Compute, Terms
+from motadata.core.cache._errands import Errands
 from motadata.core.cache._flights import Flights
 from motadata.core.cache._key import CacheKey, RedisNames, compile_glob, digest, redis_names
 from motadata.core.cache._redis_batches import Batches, Entry
@@ -68,6 +69,7 @@ class RedisEngine:
         self.leases = Leases(server, lease=options.lease)
         self._options = options
         self.batches = Batches(server, quota=options.quota, with_left=with_left)
+        self.errands = Errands()
         self._forgetting = Forgetting(server, quota=options.quota)
         self._flights = Flights()
         # Spelling a key is a third of what a read costs, and the same ones are read again.
@@ -81,6 +83,8 @@ class RedisEngine:
     async def close(self) -> None:
         """Wait for what is on its way, and disconnect."""
         self._flights.invalidate(lambda _: True)
+        await self._flights.close()
+        await self.errands.close()
         await self.leases.close()
         await self.batches.close()
         await self.server.close()
@@ -119,10 +123,10 @@ class RedisEngine:
         """Forget a value; return whether it was there."""
         self._flights.invalidate_key(place)
         names = redis_names(place.tenant, place.namespace)
-        return await self._forgetting.keys(names, [place.key]) == 1
+        return await self.errands.run(self._forgetting.keys(names, [place.key])) == 1
 
     async def delete_many(self, tenant: str, namespace: str, keys: Sequence[str]) -> None:
-        """Forget values of one namespace."""
+        """Forget values of one namespace, for who does not leave."""
         for key in keys:
             self._flights.invalidate_key(CacheKey(tenant, namespace, key))
         await self._forgetting.keys(redis_names(tenant, namespace), keys)
@@ -148,17 +152,18 @@ class RedisEngine:
         self._flights.invalidate(
             lambda place: place[:2] == (tenant, space) and matches(place.key) is not None
         )
-        return await self._forgetting.matching(redis_names(tenant, space), matches)
+        names = redis_names(tenant, space)
+        return await self.errands.run(self._forgetting.matching(names, matches))
 
     async def invalidate_tag(self, tenant: str, tag: str) -> None:
         """Forget what carries a tag."""
         self._flights.invalidate_tag(tenant, tag)
-        await self._forgetting.tag(tenant, tag)
+        await self.errands.run(self._forgetting.tag(tenant, tag))
 
     async def invalidate_tenant(self, tenant: str) -> None:
         """Forget everything of a tenant."""
         self._flights.invalidate(lambda place: place.tenant == tenant)
-        await self._forgetting.tenant(tenant)
+        await self.errands.run(self._forgetting.tenant(tenant))
 
     async def health(self) -> Health:
         """Say whether the server answers."""
@@ -223,12 +228,22 @@ class RedisEngine:
         first = next(iter(entries))
         names = redis_names(first.tenant, first.namespace)
         present = [entry for entry in entries.values() if entry is not None]
-        if present:
-            await self._wait_for_all(self.batches.write(names, entry) for entry in present)
-            self.counters.stored += len(present)
         absent = [place.key for place, entry in entries.items() if entry is None]
         if absent:
-            await self._forgetting.keys(names, absent)
+            await self.errands.run(self._store_and_forget(names, present, absent))
+        else:
+            await self._store_all(names, present)
+
+    async def _store_and_forget(
+        self, names: RedisNames, present: Sequence[Entry], absent: Sequence[str]
+    ) -> None:
+        if present:
+            await self._store_all(names, present)
+        await self._forgetting.keys(names, absent)
+
+    async def _store_all(self, names: RedisNames, present: Sequence[Entry]) -> None:
+        await self._wait_for_all(self.batches.write(names, entry) for entry in present)
+        self.counters.stored += len(present)
 
     async def _compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
         names, _, mark = self.spell(place)

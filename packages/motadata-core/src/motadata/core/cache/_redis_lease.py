@@ -14,6 +14,7 @@ from motadata.core.cache._redis_batches import Entry
 from motadata.core.cache._redis_calls import Call, ServerUnavailableError
 from motadata.core.cache._redis_scripts import ACQUIRE, RELEASE, RENEW
 from motadata.core.cache._redis_server import RedisServer
+from motadata.core.resilience import context_without_deadline
 
 
 _FIRST_WAIT: Final = 0.005
@@ -114,9 +115,15 @@ class Leases:
             value = await compute()
         finally:
             renewing.cancel()
-            await asyncio.wait((renewing,))
-            if value is None:
-                self._spawn(self._release(lease))
+            try:
+                await asyncio.wait((renewing,))
+            except asyncio.CancelledError:
+                # Whoever is cancelled when it has just computed does not store it any more.
+                value = None
+                raise
+            finally:
+                if value is None:
+                    self._spawn(self._release(lease))
         return value
 
     async def close(self) -> None:
@@ -152,6 +159,6 @@ class Leases:
             raise
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=context_without_deadline())
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -22,6 +22,7 @@ from motadata.core.cache._redis_address import (
 from motadata.core.cache._redis_calls import Call, Command, Reply, ServerUnavailableError, Word
 from motadata.core.cache._redis_feed import ChangeFeed
 from motadata.core.cache._redis_lanes import Lanes
+from motadata.core.resilience import context_without_deadline, time_limit
 
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ class RedisServer:
 
         Raises:
             ServerUnavailableError: None does.
+            DeadlineExceededError: The caller's deadline ended first.
         """
-        async with self._guarded() as client:
+        async with time_limit(None, what="the cache's server"), self._guarded() as client:
             await client.ping()
 
     def distrust_connections(self) -> None:
@@ -139,7 +141,7 @@ class RedisServer:
 
     async def _to_the_end(self, work: Coroutine[object, object, Reply]) -> Reply:
         # An answer that nobody reads would be read by the connection's next user.
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=context_without_deadline())
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)

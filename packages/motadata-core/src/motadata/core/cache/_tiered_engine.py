@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from motadata.core.cache._engine import Compute, Terms
-from motadata.core.cache._key import CacheKey, ChangedKey, digest
+from motadata.core.cache._key import CacheKey, ChangedKey, RedisNames, digest
 from motadata.core.cache._memory_engine import MemoryEngine
 from motadata.core.cache._near import NearCache
 from motadata.core.cache._outage import EVERYTHING, Change
@@ -37,7 +37,7 @@ class TieredEngine:
         self.standby = standby
         self.outages = Outages(far, standby.invalidate_tenant)
         # Callers whose deadline is sooner than the server's timeout never see it fail.
-        far.batches.on_failure = self.outages.begin
+        far.batches.on_failure = self._note_failure
         self._tracker = Tracker(far.server, near)
 
     def start(self) -> None:
@@ -49,7 +49,7 @@ class TieredEngine:
         await self._tracker.stop()
         await self.outages.close()
         await self.far.close()
-        self.standby.clear()
+        await self.standby.close()
 
     async def get(self, place: CacheKey) -> object | None:
         """Return the live value, or None."""
@@ -74,8 +74,11 @@ class TieredEngine:
 
     async def set_many(self, values: Mapping[CacheKey, object], terms: Terms) -> None:
         """Store values of one namespace; when one has no encoding, none is stored."""
+        # Of what is written, a batch that fails tells; what is forgotten must be seen to.
+        forgets = any(value is None for value in values.values())
+        go_through = self._change if forgets else self._through
         try:
-            await self._through(
+            await go_through(
                 next(iter(values)).tenant,
                 lambda: self.far.set_many(values, terms),
                 lambda: self.standby.set_many(values, terms),
@@ -88,7 +91,7 @@ class TieredEngine:
     async def delete(self, place: CacheKey) -> bool:
         """Forget a value; return whether it was there, as far as is known."""
         try:
-            return await self._through(
+            return await self._change(
                 place.tenant,
                 lambda: self.far.delete(place),
                 lambda: self.standby.delete(place),
@@ -118,7 +121,7 @@ class TieredEngine:
         """Forget what matches a glob in the place of a key; return how many went."""
         tenant, space, glob = pattern
         try:
-            return await self._through(
+            return await self._change(
                 tenant,
                 lambda: self.far.invalidate_pattern(pattern),
                 lambda: self.standby.invalidate_pattern(pattern),
@@ -130,7 +133,7 @@ class TieredEngine:
     async def invalidate_tag(self, tenant: str, tag: str) -> None:
         """Forget what carries a tag."""
         try:
-            await self._through(
+            await self._change(
                 tenant,
                 lambda: self.far.invalidate_tag(tenant, tag),
                 lambda: self.standby.invalidate_tag(tenant, tag),
@@ -142,7 +145,7 @@ class TieredEngine:
     async def invalidate_tenant(self, tenant: str) -> None:
         """Forget everything of a tenant."""
         try:
-            await self._through(
+            await self._change(
                 tenant,
                 lambda: self.far.invalidate_tenant(tenant),
                 lambda: self.standby.invalidate_tenant(tenant),
@@ -177,6 +180,25 @@ class TieredEngine:
 
     def _forget(self, place: CacheKey) -> None:
         self.near.forget(ChangedKey(place.tenant, place.namespace, digest(place.key)))
+
+    def _note_failure(
+        self, names: RedisNames, error: ServerUnavailableError, keys: Sequence[str]
+    ) -> None:
+        """Begin an outage; whether the server wrote what it was to write is not known."""
+        outage = self.outages.begin(names.tenant, error)
+        if keys:
+            places = (CacheKey(names.tenant, names.namespace, key) for key in keys)
+            self.outages.note(outage, names.tenant, tuple(map(_of_key, places)))
+
+    async def _change(
+        self,
+        tenant: str,
+        remote: Callable[[], Awaitable[Answer]],
+        local: Callable[[], Awaitable[Answer]],
+        *changes: Change,
+    ) -> Answer:
+        """Invalidate, and note it where the server is found away, whoever waits for it."""
+        return await self.far.errands.run(self._through(tenant, remote, local, *changes))
 
     async def _through(
         self,

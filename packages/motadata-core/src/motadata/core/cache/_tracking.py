@@ -9,6 +9,7 @@ from motadata.core.cache._key import read_changed_key
 from motadata.core.cache._near import NearCache
 from motadata.core.cache._redis_calls import ServerUnavailableError
 from motadata.core.cache._redis_server import RedisServer
+from motadata.core.resilience import context_without_deadline
 
 
 _PAUSE: Final = 0.2
@@ -31,7 +32,7 @@ class Tracker:
 
     def start(self) -> None:
         """Begin to listen, for as long as it takes until there is somebody to listen to."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run(), context=context_without_deadline())
 
     async def stop(self) -> None:
         """Listen no longer."""
@@ -64,11 +65,13 @@ class Tracker:
 
     async def _listen(self, address: tuple[str, int], silent: set[tuple[str, int]]) -> None:
         async with self._server.changes(*address) as feed:
+            _end_if_cancelled()
             silent.discard(address)
             if not silent:
                 self._near.open()
             while not self._is_stopped:
                 names = await feed.next()
+                _end_if_cancelled()
                 if names is None:
                     self._near.flush()
                     continue
@@ -85,3 +88,13 @@ class Tracker:
             await asyncio.sleep(_LOOK_AGAIN)
         message = "The cluster's servers have changed."
         raise ServerUnavailableError(message)
+
+
+def _end_if_cancelled() -> None:
+    """Be cancelled after all: the driver loses a cancellation that comes while it connects.
+
+    The group that cancelled this task, as another server went away, would wait for it for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

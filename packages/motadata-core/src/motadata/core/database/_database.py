@@ -21,6 +21,7 @@ from motadata.core.database._work import Work
 from motadata.core.errors import ConfigurationError
 from motadata.core.models import Health
 from motadata.core.protocols.database import Isolation, Metric, Notification, Precision, Row
+from motadata.core.resilience import time_limit
 from motadata.core.tenancy import Identifier, TenantId, resolve_tenant
 
 
@@ -112,6 +113,8 @@ class PostgresDatabase:
             TenantRequiredError: No tenant is given and none is in scope.
             InvalidIdentifierError: The topic breaks the grammar.
             ConnectionError: The server is not reachable.
+            DeadlineExceededError: The surrounding deadline is over; also while waiting for the next
+                notification, after which one may go on waiting.
         """
         about = Topic(resolve_tenant(tenant_id), Identifier(topic))
         self._opened()
@@ -187,10 +190,16 @@ class PostgresDatabase:
             ConfigurationError: The address is malformed, the role could bypass row-level security,
                 a table is not isolated, or the vector extension is absent or too old.
             ConnectionError: The server is not reachable.
+            DeadlineExceededError: The surrounding deadline is over.
         """
         if self._work is not None:
             message = "The database is open already."
             raise ConfigurationError(message, remedy="Share it, or create another one.")
+        async with time_limit(None, what="the database to open"):
+            self._work = await self._open()
+        return self
+
+    async def _open(self) -> Work:
         pools = await open_pools(self._options)
         try:
             async with pools.borrowed(self._options.timeout) as connection:
@@ -201,8 +210,7 @@ class PostgresDatabase:
         except BaseException:
             pools.terminate()
             raise
-        self._work = Work(pools, search_path)
-        return self
+        return Work(pools, search_path)
 
     async def __aexit__(
         self,
@@ -251,7 +259,8 @@ def create_database(
         tenant_pools: 0 makes one pool for all tenants. Above, each tenant has a pool of its own,
             at most so many at a time; the one that has been idle for longest makes room. A tenant
             then never waits for another's connections, for up to `tenant_pools` times
-            `max_connections` of them in all, and one more to look after the server.
+            `max_connections` of them in all, those of a quarter as many pools while they close, and
+            one more to look after the server.
 
     Raises:
         ConfigurationError: A number does not make a pool.

@@ -14,6 +14,7 @@ from motadata.core.database._driver import Connection, Pool, connection_failures
 from motadata.core.database._failures import unreachable
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import DeadlineExceededError
+from motadata.core.resilience import context_without_deadline
 
 
 _READY_FOR: Final = 2.0
@@ -82,9 +83,10 @@ class LendingPool:
         await self._give_back(connection, timeout)
 
     async def expire(self) -> None:
-        """Replace every connection before its next use."""
+        """Replace every connection before its next use; who asks waits for none to close."""
         await self._pool.expire_connections()
-        await self._empty()
+        ready, self._ready = self._ready, []
+        self._give_back_later(ready)
 
     async def close(self) -> None:
         """Wait for connections to come back and close; after the timeout, close regardless."""
@@ -126,12 +128,18 @@ class LendingPool:
         """Give back as many as lay ready all the time."""
         self._timer = None
         spare, self._ready = self._ready[: self._least_ready], self._ready[self._least_ready :]
-        for connection in spare:
-            task = asyncio.create_task(self._give_back(connection, self._timeout or 1.0))
-            self._returning.add(task)
-            task.add_done_callback(self._returning.discard)
+        self._give_back_later(spare)
         if self._ready:
             self._look_later()
+
+    def _give_back_later(self, connections: list[Connection]) -> None:
+        for connection in connections:
+            task = asyncio.create_task(
+                self._give_back(connection, self._timeout or 1.0),
+                context=context_without_deadline(),
+            )
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
 
 
 def _is_alive(connection: Connection) -> bool:

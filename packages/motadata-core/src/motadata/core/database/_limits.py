@@ -13,7 +13,7 @@ from motadata.core.tenancy import TenantId
 
 _GRACE: Final = 2.0
 """Seconds that the server has to report its own timeout before the driver gives up."""
-_GRACE_OF_A_DEADLINE: Final = 0.03
+_GRACE_OF_A_DEADLINE: Final = 0.02
 """The same when a deadline ends the wait: its caller waits no longer."""
 
 

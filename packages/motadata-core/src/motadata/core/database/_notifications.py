@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, Self
 
 from motadata.core.database._driver import Connection, connection_failures, load_driver
 from motadata.core.database._failures import unreachable
@@ -14,6 +14,7 @@ from motadata.core.database._pools import PoolOptions
 from motadata.core.database._topics import Topic
 from motadata.core.errors import ConfigurationError
 from motadata.core.protocols.database import Notification
+from motadata.core.resilience import context_without_deadline, time_limit
 
 
 _WAITING: Final = 1000
@@ -58,12 +59,21 @@ class _Listener:
         except asyncio.QueueFull:
             self._missed = True
 
-    async def notifications(self) -> AsyncIterator[Notification]:
-        """Yield what arrives, without end."""
-        while True:
-            yield await self._queue.get()
-            if self._missed:
-                self.miss()
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Notification:
+        """Return what arrives next; it may be called again when a deadline ended it.
+
+        Raises:
+            DeadlineExceededError: The caller's deadline ended first.
+        """
+        async with time_limit(None, what="a notification"):
+            notification = await self._queue.get()
+        if self._missed:
+            self.miss()
+        return notification
 
 
 class Listeners:
@@ -84,12 +94,13 @@ class Listeners:
 
         Raises:
             ConnectionError: The server is not reachable.
+            DeadlineExceededError: The caller's deadline ended first.
         """
         listener = _Listener(topic)
-        async with self._changes:
+        async with time_limit(None, what="the database to listen"), self._changes:
             await self._add(listener)
         try:
-            yield listener.notifications()
+            yield listener
         finally:
             self._remove(listener)
 
@@ -119,7 +130,9 @@ class Listeners:
             self._remove(listener)
             raise
         if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep(), name="motadata-listening")
+            self._keeper = asyncio.create_task(
+                self._keep(), name="motadata-listening", context=context_without_deadline()
+            )
 
     def _remove(self, listener: _Listener) -> None:
         """Forget a listener; the server hears of it when the connection is looked after next."""

@@ -12,15 +12,19 @@ from typing import Final
 from motadata.core.database._driver import Connection, Pool, connection_failures, load_driver
 from motadata.core.database._failures import unreachable
 from motadata.core.database._lending import LendingPool
+from motadata.core.database._retiring import Retirement
 from motadata.core.database._session import connection_class
 from motadata.core.database._types import prepare_connection
 from motadata.core.errors import ConfigurationError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Health
+from motadata.core.resilience import time_limit
 from motadata.core.tenancy import TenantId
 
 
 _HEALTH_TIMEOUT: Final = 1.5
+_ONE_RETIRES_OF: Final = 4
+"""Of so many pools that may be, one may be closing beside them."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,27 +59,27 @@ class Pools:
         self.common = common
         self._options = options
         self._by_tenant: OrderedDict[TenantId, _TenantPool] = OrderedDict()
+        self._retirement = Retirement(max(1, options.tenant_pools // _ONE_RETIRES_OF))
 
     async def take(self, tenant: TenantId) -> LendingPool:
         """Return the pool that serves a tenant; `give_back` follows when its work is done.
 
         Raises:
             ConnectionError: As many tenants as there may be pools are at work.
+            DeadlineExceededError: The deadline ended while pools that made room were closing.
         """
         if not self._options.tenant_pools:
             return self.common
         own = self._by_tenant.get(tenant)
-        retired: list[LendingPool] = []
         if own is None:
-            retired = self._make_room(tenant)
+            self._make_room(tenant)
             own = _TenantPool(_make_pool(self._options, least=0))
             self._by_tenant[tenant] = own
         own.users += 1
         self._by_tenant.move_to_end(tenant)
         try:
             await own.pool.open()  # opens nothing before the first connection is asked for
-            for pool in retired:
-                await pool.close()
+            await self._retirement.wait_for_room()
         except BaseException:
             self.give_back(tenant)
             raise
@@ -90,12 +94,17 @@ class Pools:
     async def borrowed(self, timeout: float) -> AsyncIterator[Connection]:
         """Lend a connection that belongs to no tenant, for looking at the server itself.
 
+        It is dropped when the block fails: giving it back would wait for the server again.
+
         Raises:
             ConnectionError: None was to be had in time, or the server is not reachable.
         """
         connection = await self.common.acquire(tenant=None, timeout=timeout)
         try:
             yield connection
+        except BaseException:
+            connection.terminate()
+            raise
         finally:
             await self.common.release(connection, timeout=timeout)
 
@@ -103,6 +112,7 @@ class Pools:
         """Say within two seconds whether the server answers; a pool in full use is `degraded`."""
         try:
             async with (
+                time_limit(None, what="the database's health"),
                 asyncio.timeout(_HEALTH_TIMEOUT),
                 self.borrowed(_HEALTH_TIMEOUT / 2) as connection,
             ):
@@ -117,14 +127,15 @@ class Pools:
             return Health("down", detail=str(unreachable(error)))
         return Health("ok")
 
-    def _make_room(self, tenant: TenantId) -> list[LendingPool]:
-        """Take the pool out that has lain idle for longest, when there are as many as may be."""
+    def _make_room(self, tenant: TenantId) -> None:
+        """Retire the pool that has lain idle for longest, when there are as many as may be."""
         if len(self._by_tenant) < self._options.tenant_pools:
-            return []
+            return
         for other, own in self._by_tenant.items():
             if not own.users:
                 del self._by_tenant[other]
-                return [own.pool]
+                self._retirement.add(own.pool)
+                return
         message = f"All {self._options.tenant_pools} pools of single tenants are in use."
         raise DatabaseConnectionError(
             message, remedy="Raise tenant_pools, or try later.", tenant_id=tenant
@@ -134,7 +145,7 @@ class Pools:
         """Wait for running work to end, then close; after the timeout, close regardless."""
         pools = [self.common, *(own.pool for own in self._by_tenant.values())]
         self._by_tenant.clear()
-        await asyncio.gather(*(pool.close() for pool in pools))
+        await asyncio.gather(self._retirement.close(), *(pool.close() for pool in pools))
 
     def terminate(self) -> None:
         """Drop all connections."""

@@ -24,6 +24,7 @@ from motadata.core.protocols import (
     Subscription,
 )
 from motadata.core.protocols.message_bus import DEFAULT_CONSUMER
+from motadata.core.resilience import time_limit
 from motadata.core.tenancy import resolve_tenant
 
 
@@ -62,6 +63,7 @@ class Bus:
         Raises:
             MessagingError: The server cannot be reached or refuses.
             ConfigurationError: The server does not keep what the durability promises.
+            DeadlineExceededError: The caller's deadline ended first.
         """
         await self._transport.open()
         return self
@@ -72,10 +74,15 @@ class Bus:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Drain: take nothing more, finish what is in hand, send what is buffered, disconnect."""
+        """Drain: take nothing more, finish what is in hand, send what is buffered, disconnect.
+
+        Raises:
+            DeadlineExceededError: The caller's deadline ended first: what was in hand is cancelled.
+        """
         try:
             active, self._active = self._active, []
-            await asyncio.gather(*(one.stop() for one in active))
+            async with time_limit(None, what="what is in hand to be finished"):
+                await asyncio.gather(*(one.stop() for one in active))
         finally:
             await self._transport.close()
 
@@ -236,7 +243,12 @@ class _Active:
         self._active = active
 
     async def stop(self) -> None:
-        """Take no more messages and return when those in hand are handled."""
+        """Take no more messages and return when those in hand are handled.
+
+        Raises:
+            DeadlineExceededError: The caller's deadline ended first: those in hand are cancelled.
+        """
         if self._one in self._active:
             self._active.remove(self._one)
-            await self._one.stop()
+            async with time_limit(None, what="messages in hand to be handled"):
+                await self._one.stop()

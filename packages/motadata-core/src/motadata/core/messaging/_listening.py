@@ -84,10 +84,10 @@ class AgentListener:
 
     async def stop(self) -> None:
         """Listen no more and return when the messages in hand are handled, or given up in time."""
-        if self.listener is not None:
-            await self.listener.stop()
-        end = asyncio.get_running_loop().time() + self._drain_timeout
         try:
+            if self.listener is not None:
+                await self.listener.stop()
+            end = asyncio.get_running_loop().time() + self._drain_timeout
             while self._tasks and (left := end - asyncio.get_running_loop().time()) > 0:
                 await finish(self._tasks, left)
                 # What was cancelled before it began could not leave by itself.
@@ -96,6 +96,9 @@ class AgentListener:
             for _ in self._waiting:
                 self._drop()
             self._waiting.clear()
+            # Those that are left had no time, or the caller has none.
+            for task in self._tasks:
+                task.cancel()
 
     def _start(self, incoming: Incoming, address: Address) -> None:
         self._counters.delivered += 1

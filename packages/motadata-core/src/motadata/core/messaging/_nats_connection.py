@@ -12,6 +12,7 @@ from motadata.core.messaging._nats_credentials import NatsCredentials
 from motadata.core.messaging._nats_errors import closed_error, translated
 from motadata.core.messaging._nats_wire import BUFFER, Wire
 from motadata.core.observability import get_logger
+from motadata.core.resilience import context_without_deadline, remaining
 
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ _PING_INTERVAL: Final = 10
 _FLUSH_TIMEOUT: Final = 10.0
 _CLOSE_TIMEOUT: Final = 5.0
 _MOST_CANCELLATIONS: Final = 25
+_FIRST_AGAIN: Final = 0.01
+_LAST_MOMENT: Final = 0.03
+"""Seconds for closing the connection when the caller's deadline is over."""
 
 
 class Connection:
@@ -122,14 +126,15 @@ class Connection:
         self._is_up.set()
 
     async def close(self) -> None:
-        """Send what is buffered, if the server is there, and disconnect."""
+        """Send what is buffered, if the server is there and there is time, and disconnect."""
         client, self._client, self._wire = self._client, None, None
         if client is None:
             return
         try:
             if client.is_connected:
                 with translated("Flushing"):
-                    await flush(client, timeout=int(_CLOSE_TIMEOUT))
+                    async with asyncio.timeout(remaining()):
+                        await flush(client, timeout=int(_CLOSE_TIMEOUT))
         except (MessagingError, TimeoutError) as error:
             _log.warning("flush_failed", error=error)
         finally:
@@ -183,15 +188,20 @@ async def ended_in_time(
     Raises:
         TimeoutError: It took longer.
     """
-    task = asyncio.create_task(work, name="motadata-nats-connect")
+    task = asyncio.create_task(
+        work, name="motadata-nats-connect", context=context_without_deadline()
+    )
     try:
         await asyncio.wait({task}, timeout=seconds)
     finally:
+        # Soon at first: a caller whose deadline is over waits for it.
+        pause = min(again, _FIRST_AGAIN)
         for _ in range(_MOST_CANCELLATIONS):
             if task.done():
                 break
             task.cancel()
-            await asyncio.wait({task}, timeout=again)
+            await asyncio.wait({task}, timeout=pause)
+            pause = min(again, 2 * pause)
     if not task.done() or task.cancelled():
         raise TimeoutError
     task.result()
@@ -212,7 +222,7 @@ async def flush(client: Client, *, timeout: int) -> None:
 
 async def _close_quietly(client: Client) -> None:
     try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
+        async with asyncio.timeout(max(_LAST_MOMENT, remaining(_CLOSE_TIMEOUT) or 0.0)):
             await client.close()
     except (OSError, TimeoutError, asyncio.InvalidStateError) as error:
         _log.warning("close_failed", error=error)

@@ -13,7 +13,7 @@ from motadata.core.messaging._nats_errors import translated
 from motadata.core.messaging._nats_wire import WireSubscription
 from motadata.core.messaging._transport import FeedRequest, Incoming, Take
 from motadata.core.observability import get_logger
-from motadata.core.resilience import time_limit
+from motadata.core.resilience import context_without_deadline, time_limit
 
 
 _log = get_logger("messaging")
@@ -109,7 +109,7 @@ class NatsFeed:
         async with time_limit(None, what="the server to subscribe"):
             with translated("A consumer"):
                 self._subscription = await wire.subscribe(self._inboxes, self._receive)
-        self._watch = asyncio.create_task(self._keep_asking())
+        self._watch = asyncio.create_task(self._keep_asking(), context=context_without_deadline())
 
     def want(self, place: int, count: int) -> None:
         """Take `count` more messages of a place."""

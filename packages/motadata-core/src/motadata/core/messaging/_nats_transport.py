@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from motadata.core.errors import MessagingError, OverloadError
+from motadata.core.errors import DeadlineExceededError, MessagingError, OverloadError
 from motadata.core.messaging._nats_connection import Connection, flush
 from motadata.core.messaging._nats_errors import translated
 from motadata.core.messaging._nats_feed import NatsFeed
@@ -63,6 +63,10 @@ class NatsTransport:
 
     async def open(self) -> None:
         """Connect and make sure that the streams are there."""
+        async with time_limit(None, what="the NATS server"):
+            await self._open()
+
+    async def _open(self) -> None:
         if self._durability == "fsync":
             await check_disk_writes(self._monitoring_urls)
         await self._connection.open()
@@ -148,9 +152,9 @@ class NatsTransport:
             await asyncio.sleep(min(pause * random.random(), max(0.0, end - loop.time())))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
         message = f"The stream {stream!r} did not acknowledge a message within {limit:.3g} s."
-        raise MessagingError(
-            message, remedy="It may be stored: repeat with the same message_id."
-        ) from last
+        remedy = "It may be stored: repeat with the same message_id."
+        kind = DeadlineExceededError if remaining() == 0.0 else MessagingError
+        raise kind(message, remedy=remedy) from last
 
     async def _store_once(
         self, subject: str, data: bytes, headers: dict[str, str], timeout: float
@@ -196,8 +200,9 @@ class NatsTransport:
                 "down", detail=f"Not connected to {self._connection.address}; trying again."
             )
         try:
-            with translated("A ping"):
-                await self._connection.client.flush(timeout=_HEALTH)
+            async with time_limit(None, what="an answer to a ping"):
+                with translated("A ping"):
+                    await self._connection.client.flush(timeout=_HEALTH)
         except (MessagingError, TimeoutError):
             return Health("down", detail=f"No answer from {self._connection.address}.")
         return Health("ok", detail=f"Acknowledgements mean: {self._durability}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from motadata.core.errors import MessagingError, OverloadError
@@ -156,8 +155,9 @@ class Wire:
             return
         writer = getattr(transport, "_io_writer", None)
         if writer is None or writer.transport.get_write_buffer_size() > _SOCKET_FULL:
-            # The driver's own task writes, and waits for the socket.
-            with suppress(asyncio.QueueFull):
+            # The driver's own task writes all that waits when the socket takes it: one wish does.
+            # A full queue would keep whoever subscribes or pings, and lose their cancellation.
+            if wishes.empty():
                 wishes.put_nowait(asyncio.get_running_loop().create_future())
             return
         pending, client._pending = client._pending, []  # noqa: SLF001
@@ -183,15 +183,22 @@ class WireSubscription:
         self._abandon(self._subscription)
 
     async def stop(self) -> None:
-        """Return when what the server had sent is delivered, and nothing more comes."""
+        """Return when what the server had sent is delivered, and nothing more comes.
+
+        Whoever is cancelled does not wait for the server: what it still sends is dropped.
+        """
         try:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 with translated("Unsubscribing"):
                     await self._subscription.drain()  # type: ignore[no-untyped-call]  # the driver's
         except (MessagingError, TimeoutError) as error:
             _log.warning("subscription_not_drained", error=error)
-        finally:
-            self._forget(self._subscription)
+            # Otherwise the driver would subscribe again when it connects again.
+            self.abandon()
+        except BaseException:
+            self.abandon()
+            raise
+        self._forget(self._subscription)
 
 
 def _size(frame: bytes) -> int:

@@ -14,6 +14,7 @@ from motadata.core.resilience._breakers import CircuitBreakers
 from motadata.core.resilience._bulkhead import Bulkhead
 from motadata.core.resilience._deadline import (
     check_deadline,
+    context_without_deadline,
     deadline_scope,
     remaining,
     time_limit,
@@ -50,6 +51,7 @@ __all__ = [
     "TenantLimiter",
     "TokenBucket",
     "check_deadline",
+    "context_without_deadline",
     "create_breakers",
     "create_limiter",
     "create_retry_budget",

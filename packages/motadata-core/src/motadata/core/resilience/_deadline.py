@@ -5,6 +5,7 @@
 
 A nested scope can only shorten. The deadline lives in a context variable, so it follows `await`,
 tasks and `asyncio.to_thread`; a thread of another kind needs `contextvars.copy_context().run`.
+Work that outlives the caller who begins it takes `context_without_deadline` along instead.
 Instants are readings of `time.monotonic`, which is the event loop's clock.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token, copy_context
 from types import TracebackType
 
 from motadata.core.errors import ConfigurationError, DeadlineExceededError
@@ -73,6 +74,17 @@ def remaining(limit: float | None = None) -> float | None:
         return limit
     left = max(0.0, instant - time.monotonic())
     return left if limit is None else min(left, limit)
+
+
+def context_without_deadline() -> Context:
+    """Return a copy of the context without a deadline, for work that goes on without its caller.
+
+    `asyncio.create_task(work, context=context_without_deadline())`: a task of the background, or of
+    several callers, must not end with the one in whose call it happened to begin.
+    """
+    context = copy_context()
+    context.run(_deadline.set, None)
+    return context
 
 
 def check_deadline(*, what: str) -> None:

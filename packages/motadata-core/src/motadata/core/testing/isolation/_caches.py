@@ -45,16 +45,26 @@ class CacheSite:
         forgetful: Whether values may be missing or old, as when its server fails meanwhile; they
             must be the tenant's own all the same.
         weight: How often it is acted on.
+        overtaken: Returns how many computed values the cache has returned without storing them, as
+            a shared cache does when the computation outlives its lease. A process that gets no turn
+            for so long sees that on quiet servers, too.
     """
 
     def __init__(
-        self, cache: Cache, *, name: str = "cache", forgetful: bool = False, weight: int = 1
+        self,
+        cache: Cache,
+        *,
+        name: str = "cache",
+        forgetful: bool = False,
+        weight: int = 1,
+        overtaken: Callable[[], int] = lambda: 0,
     ) -> None:
         self.name = name
         self.weight = weight
         self.unknown = 0
         self._cache = cache
         self._forgetful = forgetful
+        self.overtaken = overtaken
         self._serials = Serials()
         self._tags: dict[int, str] = {}
         self._shelves: defaultdict[str, Shelf]
@@ -157,6 +167,7 @@ class CacheSite:
                     place[1], compute, tags=(tag,), namespace=place[0]
                 )
 
+        before = self.overtaken()
         answer = await self._attempt(call, operation)
         if answer is UNKNOWN:
             self._wrote(tenant, place, value, answer)
@@ -164,7 +175,8 @@ class CacheSite:
         if answer != value:
             self._check(tenant, place, answer)
         if isinstance(answer, dict):
-            self._wrote(tenant, place, answer, answer)
+            is_stored = self.overtaken() == before
+            self._wrote(tenant, place, answer, answer if is_stored else UNKNOWN)
 
     async def _delete(self, tenant: str, operation: Operation) -> None:
         place = self._place(operation)
