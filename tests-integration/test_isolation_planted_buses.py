@@ -34,6 +34,10 @@ from motadata.core.testing.isolation import (
 )
 
 
+# Each mistake is found within a minute; on a quiet machine it takes less than a second.
+pytestmark = pytest.mark.timeout(60)
+
+
 class CarelessBus:
     """Hands everything on to a bus that makes no mistake; each subclass makes one."""
 

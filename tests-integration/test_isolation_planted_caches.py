@@ -17,6 +17,10 @@ from motadata.core.tenancy import resolve_tenant
 from motadata.core.testing.isolation import CacheSite, Leak, World, check_isolation
 
 
+# Each mistake is found within a minute; on a quiet machine it takes less than a second.
+pytestmark = pytest.mark.timeout(60)
+
+
 class CarelessCache:
     """A cache over one dict of text keys that makes no mistake; each subclass makes one."""
 

@@ -18,6 +18,9 @@ from motadata.core.testing.isolation import Leak, TableSite, World, check_isolat
 from motadata.core.testing.plugin import DatabaseDsns
 
 
+# Each mistake is found within a minute; on a quiet machine it takes less than a second.
+pytestmark = pytest.mark.timeout(60)
+
 TENANT = "tenant_id = (select current_setting('motadata.tenant_id', true))"
 ANY_CASE = "lower(tenant_id) = lower(current_setting('motadata.tenant_id', true))"
 TABLE = """

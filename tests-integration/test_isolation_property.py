@@ -54,20 +54,7 @@ async def every_store(
     token = NatsCredentials(token=nats.token)
     return (
         CacheSite(create_memory_cache(), name="memory cache", weight=4),
-        CacheSite(
-            await enter(create_redis_cache(redis.url, timeout=20, lease=LEASE)),
-            name="redis cache",
-            weight=3,
-        ),
-        CacheSite(
-            await enter(
-                create_tiered_cache(
-                    apart_from(redis.url.get_secret_value()), timeout=20, lease=LEASE
-                )
-            ),
-            name="tiered cache",
-            weight=3,
-        ),
+        *await shared_caches(stack, redis, lease=LEASE),
         # Fewer connections than tenants: each is used by all of them in turn.
         TableSite(await enter(create_database(dsn, max_connections=3)), weight=4),
         BusSite(await enter(create_in_process_bus()), name="in-process bus", weight=2),
@@ -76,6 +63,29 @@ async def every_store(
         ),
         LogSite(weight=2),
         MetricSite(weight=2),
+    )
+
+
+async def shared_caches(
+    stack: AsyncExitStack, redis: EmbeddedRedis, *, lease: float
+) -> tuple[CacheSite, CacheSite]:
+    apart = apart_from(redis.url.get_secret_value())
+    enter = stack.enter_async_context
+    shared = await enter(create_redis_cache(redis.url, timeout=20, lease=lease))
+    tiered = await enter(create_tiered_cache(apart, timeout=20, lease=lease))
+    return (
+        CacheSite(
+            shared,
+            name="redis cache",
+            weight=3,
+            overtaken=lambda: shared.statistics().overtaken,
+        ),
+        CacheSite(
+            tiered,
+            name="tiered cache",
+            weight=3,
+            overtaken=lambda: tiered.statistics().far.overtaken,
+        ),
     )
 
 
@@ -101,6 +111,17 @@ def test_no_sequence_of_operations_lets_tenants_meet_in_any_store(
     assert 0 < report.unknown < 0.3 * sum(report.operations.values())
 
 
+async def test_tenants_find_what_is_theirs_though_computations_outlive_their_leases(
+    embedded_redis: EmbeddedRedis,
+):
+    async with AsyncExitStack() as stack:
+        sites = await shared_caches(stack, embedded_redis, lease=0.002)
+        world = await stack.enter_async_context(World(sites))
+        await world.run(random_operations(world, seed=6, count=3_000))
+
+        assert sum(site.overtaken() for site in sites) > 0
+
+
 async def test_a_storm_of_cancelled_calls_mixes_up_no_answers_and_leaks_no_connections(
     database_dsns: DatabaseDsns, embedded_redis: EmbeddedRedis, embedded_nats: EmbeddedNats
 ):
@@ -123,9 +144,10 @@ async def test_a_storm_of_cancelled_calls_mixes_up_no_answers_and_leaks_no_conne
         sites = sites[1:6]
         world = await stack.enter_async_context(World(sites))
         before = asyncio.all_tasks()
-        await world.run(random_operations(world, seed=3, count=2_000, cancelled=0.9))
+        # Some return before they are given up: half of all are cancelled in flight.
+        await world.run(random_operations(world, seed=3, count=2_000, cancelled=0.75))
 
-        assert sum(site.unknown for site in sites) > 500
+        assert sum(site.unknown for site in sites) / 2_000 == pytest.approx(0.5, abs=0.1)
         # All of the pool is free again, and no task outlives its caller for long.
         async with asyncio.timeout(20):
             while (  # noqa: ASYNC110 - nothing tells

@@ -1,32 +1,36 @@
 """Break real servers and their connections under load, and count what that costs a caller.
 
-    python tools/bench/faults.py [--seconds 4] [--only redis,postgres,nats]
+    python tools/bench/faults.py [--seconds 6] [--rounds 1] [--only redis,cluster,postgres,…]
 
-One row a fault. Each load has a deadline around every call. `answered` counts calls that returned
-a right answer; the others got a typed error. `lost` and `twice` compare what was acknowledged with
-what is stored afterwards. `late` is by how much the slowest call outlived its deadline, and `stall`
-the longest that this process itself did not get to run, which no deadline can undercut.
+One row a fault, which happens `--rounds` times. Each load has a deadline around every call.
+`answered` counts calls that returned a right answer; the others got a typed error. `lost` and
+`twice` compare what was acknowledged with what is stored afterwards; `torn` counts transactions of
+which a part is there. `over` counts calls that outlived their deadline by more than 50 ms, `late`
+is by how much the slowest did, and `stall` the longest that this process itself did not get to run,
+which no deadline can undercut. The last part measures what the caches promise.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+import psutil
 from fault_loads import CacheLoad, StreamLoad, TableLoad
+from fault_promises import promises
+from fault_rows import Break, Load, Rows, nothing, refusing, stalling, weather
 
 from motadata.core.cache import create_tiered_cache
 from motadata.core.database import apply_migrations, create_database
@@ -35,19 +39,15 @@ from motadata.core.embedded import (
     EmbeddedNatsCluster,
     EmbeddedPostgres,
     EmbeddedRedis,
+    EmbeddedRedisCluster,
 )
-from motadata.core.errors import SDKError
+from motadata.core.errors import ConfigurationError
 from motadata.core.messaging import NatsCredentials, create_message_bus
 from motadata.core.observability import configure_observability
-from motadata.core.resilience import deadline_scope
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
+from motadata.core.testing.redis_cluster import all_hosts, primary_ports, until_whole
 
-
-Break = Callable[[], Awaitable[None]]
-
-QUIET: Final = 0.5
-"""Seconds of load before the fault; the fault itself takes half of the rest."""
 
 WEATHER: Final[Mapping[str, Faults]] = {
     "slow": Faults(latency=0.05, jitter=0.05, bytes_per_second=200_000),
@@ -57,140 +57,21 @@ WEATHER: Final[Mapping[str, Faults]] = {
     "bits flipped in answers": Faults(flip_every=20_000, flip_towards="client"),
     "silent": Faults(silent=True),
 }
+FAIL_OVER: Final = 16.0
+"""Seconds a round takes in which another server has to take over."""
 
 
-class Load(Protocol):
-    """Calls on one store, and the account of what it acknowledged."""
-
-    deadline: float
-    workers: int
-
-    async def call(self, worker: int, number: int) -> bool:
-        """Do one call; tell whether its answer was right."""
-        ...
-
-    async def settle(self) -> tuple[int | None, int | None, int | None]:
-        """Return how much was acknowledged, lost, and stored twice; None where it means nothing."""
-        ...
-
-
-@dataclass
-class Tally:
-    """What the callers of one row saw."""
-
-    calls: int = 0
-    answered: int = 0
-    wrong: int = 0
-    late: float = 0.0
-    stall: float = 0.0
-    untyped: str = ""
-
-
-async def drive(load: Load, breaking: Break, healing: Break, seconds: float) -> Tally:
-    """Run the load, break something meanwhile, heal it, and let the load go on for a while."""
-    tally, stop = Tally(), asyncio.Event()
-    workers = [asyncio.create_task(_work(load, n, tally, stop)) for n in range(load.workers)]
-    watch = asyncio.create_task(_watch(tally, stop))
-    await asyncio.sleep(QUIET)
-    await breaking()
-    await asyncio.sleep((seconds - QUIET) / 2)
-    await healing()
-    await asyncio.sleep((seconds - QUIET) / 2)
-    stop.set()
-    await asyncio.gather(watch, *workers)
-    return tally
-
-
-async def _work(load: Load, worker: int, tally: Tally, stop: asyncio.Event) -> None:
-    number = 0
-    while not stop.is_set():
-        number += 1
-        tally.calls += 1
-        started = time.monotonic()
-        try:
-            with deadline_scope(load.deadline):
-                right = await load.call(worker, number)
-        except SDKError:
-            await asyncio.sleep(0.005)  # a caller that does not hammer
-        except Exception as error:  # noqa: BLE001 - an untyped error is a finding, to be shown
-            tally.untyped = type(error).__name__
-        else:
-            tally.answered += right
-            tally.wrong += not right
-        tally.late = max(tally.late, time.monotonic() - started - load.deadline)
-        await asyncio.sleep(0)
-
-
-async def _watch(tally: Tally, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        started = time.monotonic()
-        await asyncio.sleep(0.005)
-        tally.stall = max(tally.stall, time.monotonic() - started - 0.005)
-
-
-async def row(title: str, load: Load, breaking: Break, healing: Break, seconds: float) -> None:
-    """Print what one fault did."""
-    tally = await drive(load, breaking, healing, seconds)
-    acknowledged, lost, twice = await load.settle()
-    share = tally.answered / max(1, tally.calls)
-    numbers = "".join(f"{'-' if n is None else n:>8}" for n in (acknowledged, lost, twice))
-    print(
-        f"{title:<46}{tally.calls:>8}{numbers}{share:>9.1%}{tally.wrong:>6}"
-        f"{max(0.0, tally.late) * 1e3:>8.0f}{tally.stall * 1e3:>7.0f}  {tally.untyped}",
-        flush=True,
-    )
-
-
-async def nothing() -> None:
-    """Break or heal nothing."""
-
-
-def weather(proxy: FaultProxy, faults: Faults) -> tuple[Break, Break]:
-    """Return how to make the proxy's network bad and well again."""
-
-    async def worsen() -> None:
-        proxy.faults = faults
-
-    async def heal() -> None:
-        proxy.faults = Faults()
-
-    return worsen, heal
-
-
-def refusing(proxy: FaultProxy) -> tuple[Break, Break]:
-    """Return how to let a server vanish, as seen from here, and come back."""
-    vanish, heal = weather(proxy, Faults(refuse=True))
-
-    async def cut() -> None:
-        await vanish()
-        proxy.cut()
-
-    return cut, heal
-
-
-def stalling(proxy: FaultProxy) -> tuple[Break, Break]:
-    """Return how to hold all traffic, and let it pass again."""
-
-    async def pause() -> None:
-        proxy.pause()
-
-    async def resume() -> None:
-        proxy.resume()
-
-    return pause, resume
-
-
-async def all_weather(name: str, load: Load, proxy: FaultProxy, seconds: float) -> None:
+async def all_weather(name: str, load: Load, proxy: FaultProxy, rows: Rows) -> None:
     """Print the rows of every fault of a connection."""
-    await row(f"{name}: nothing", load, nothing, nothing, seconds)
+    await rows.row(f"{name}: nothing", load, nothing, nothing)
     for title, faults in WEATHER.items():
-        await row(f"{name}: {title}", load, *weather(proxy, faults), seconds)
+        await rows.row(f"{name}: {title}", load, *weather(proxy, faults))
         proxy.cut()
-    await row(f"{name}: refused", load, *refusing(proxy), seconds)
-    await row(f"{name}: stalled", load, *stalling(proxy), seconds)
+    await rows.row(f"{name}: refused", load, *refusing(proxy))
+    await rows.row(f"{name}: stalled", load, *stalling(proxy))
 
 
-async def redis(folder: Path, seconds: float) -> None:
+async def redis(folder: Path, rows: Rows) -> None:
     """Break the Redis-protocol server behind a tiered cache."""
     async with (
         EmbeddedRedis(folder / "redis") as server,
@@ -200,7 +81,7 @@ async def redis(folder: Path, seconds: float) -> None:
         async with create_tiered_cache(url) as cache:
             load = CacheLoad(cache)
             await load.fill()
-            await all_weather("redis", load, proxy, seconds)
+            await all_weather("redis", load, proxy, rows)
 
             async def halt() -> None:
                 server.pause()
@@ -208,11 +89,34 @@ async def redis(folder: Path, seconds: float) -> None:
             async def go_on() -> None:
                 server.resume()
 
-            await row("redis: SIGSTOP, SIGCONT", load, halt, go_on, seconds)
-            await row("redis: kill -9, start", load, server.kill, server.start, seconds)
+            await rows.row("redis: SIGSTOP, SIGCONT", load, halt, go_on)
+            await rows.row("redis: kill -9, start", load, server.kill, server.start)
 
 
-async def postgres(folder: Path, seconds: float) -> None:
+async def cluster(folder: Path, rows: Rows) -> None:
+    """Kill one master after another of a Redis-protocol cluster behind a tiered cache."""
+    async with (
+        EmbeddedRedisCluster(folder / "redis") as servers,
+        create_tiered_cache(all_hosts(servers)) as cache,
+    ):
+        load = CacheLoad(cache, tenants=[f"tenant-{number}" for number in range(16)])
+        await load.fill()
+        await rows.row("redis cluster: nothing", load, nothing, nothing)
+        dead = 0
+
+        async def kill() -> None:
+            nonlocal dead
+            dead, *_ = await primary_ports(servers)
+            await servers.kill(dead)
+
+        async def start() -> None:
+            await servers.start(dead)
+            await until_whole(servers)
+
+        await rows.row("redis cluster: kill -9 of a master", load, kill, start, least=FAIL_OVER)
+
+
+async def postgres(folder: Path, rows: Rows) -> None:
     """Break PostgreSQL in the middle of transactions."""
     await asyncio.to_thread(folder.chmod, 0o755)  # it runs under another account when we are root
     async with EmbeddedPostgres(folder / "pg", keep=False) as server:
@@ -225,17 +129,26 @@ async def postgres(folder: Path, seconds: float) -> None:
             dsn = f"{parts.scheme}://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}"
             async with create_database(dsn, max_connections=8) as database:
                 load = TableLoad(database, server.administrator_dsn)
-                await all_weather("postgres", load, proxy, seconds)
+                await all_weather("postgres", load, proxy, rows)
+                # Each transaction is open for so long that the fault falls into some.
+                load = TableLoad(database, server.administrator_dsn, name="held", hold=0.01)
 
-                async def kill() -> None:
+                async def kill_one() -> None:
                     await _kill_a_backend(server.administrator_dsn)
 
-                await row("postgres: kill -9 in mid-transaction", load, kill, nothing, seconds)
+                async def kill_all() -> None:
+                    _kill_the_server(server)
+
+                async def start() -> None:
+                    await _start_again(server)
+
+                await rows.row("postgres: kill -9 of a backend", load, kill_one, nothing)
+                await rows.row("postgres: kill -9 of the server, start", load, kill_all, start)
             async with create_database(dsn, max_connections=2) as database:
                 load = TableLoad(
                     database, server.administrator_dsn, name="full", workers=64, hold=0.02
                 )
-                await row("postgres: full pool", load, nothing, nothing, seconds)
+                await rows.row("postgres: full pool", load, nothing, nothing)
 
 
 async def _kill_a_backend(dsn: str) -> None:
@@ -251,7 +164,25 @@ async def _kill_a_backend(dsn: str) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-async def nats(folder: Path, seconds: float) -> None:
+def _kill_the_server(server: EmbeddedPostgres) -> None:
+    """Kill every process of the server at once, as a power cut would."""
+    (file,) = server.directory.rglob("postmaster.pid")
+    first = psutil.Process(int(file.read_text().split()[0]))
+    for process in [first, *first.children(recursive=True)]:
+        process.kill()
+
+
+async def _start_again(server: EmbeddedPostgres) -> None:
+    """Start a server that was killed, as soon as its processes are gone."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await server.start()
+            except ConfigurationError:
+                await asyncio.sleep(0.1)
+
+
+async def nats(folder: Path, rows: Rows) -> None:
     """Break NATS under events that must be stored exactly once."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(EmbeddedNats(folder / "nats"))
@@ -260,7 +191,7 @@ async def nats(folder: Path, seconds: float) -> None:
         credentials = NatsCredentials(token=server.token)
         bus = create_message_bus(f"nats://127.0.0.1:{proxy.port}", credentials=credentials)
         load = StreamLoad(await stack.enter_async_context(bus), [server.url], server.token)
-        await all_weather("nats", load, proxy, seconds)
+        await all_weather("nats", load, proxy, rows)
 
         async def halt() -> None:
             os.kill(server.pid or 0, signal.SIGSTOP)
@@ -268,10 +199,10 @@ async def nats(folder: Path, seconds: float) -> None:
         async def go_on() -> None:
             os.kill(server.pid or 0, signal.SIGCONT)
 
-        await row("nats: SIGSTOP, SIGCONT", load, halt, go_on, seconds)
-        await row("nats: kill -9, start", load, server.kill, server.start, seconds)
-        async with _publishers(server, load) as (kill, restart):
-            await row("nats: publisher killed before its ack", load, kill, restart, seconds)
+        await rows.row("nats: SIGSTOP, SIGCONT", load, halt, go_on)
+        await rows.row("nats: kill -9, start", load, server.kill, server.start)
+        async with _publishers(server, load, seconds=5.0 * rows.rounds) as (kill, restart):
+            await rows.row("nats: publishers killed before acks", load, kill, restart, rounds=1)
     async with EmbeddedNatsCluster(folder / "cluster") as cluster:
         credentials = NatsCredentials(token=cluster.token)
         async with create_message_bus(
@@ -289,11 +220,13 @@ async def nats(folder: Path, seconds: float) -> None:
                 await cluster.start(dead)
 
             title = "nats: kill -9 of the leader of three"
-            await row(title, load, kill_leader, start_again, max(seconds, 16.0))
+            await rows.row(title, load, kill_leader, start_again, least=FAIL_OVER)
 
 
 @asynccontextmanager
-async def _publishers(server: EmbeddedNats, load: StreamLoad) -> AsyncIterator[tuple[Break, Break]]:
+async def _publishers(
+    server: EmbeddedNats, load: StreamLoad, *, seconds: float
+) -> AsyncIterator[tuple[Break, Break]]:
     """Run publishers in processes of their own, to be killed and to begin where they left off."""
     stop = asyncio.Event()
     program = Path(__file__).with_name("fault_loads.py")
@@ -318,7 +251,7 @@ async def _publishers(server: EmbeddedNats, load: StreamLoad) -> AsyncIterator[t
     tasks = [asyncio.create_task(publish(f"p{number}")) for number in range(2)]
 
     async def wait_for_some() -> None:
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(seconds)
 
     try:
         yield wait_for_some, nothing
@@ -338,28 +271,37 @@ async def _kill_later(process: asyncio.subprocess.Process, stop: asyncio.Event) 
         process.kill()
 
 
-PARTS: Final[Mapping[str, Callable[[Path, float], Coroutine[object, object, None]]]] = {
+async def _promises(folder: Path, rows: Rows) -> None:
+    await promises(folder, rounds=rows.rounds)
+
+
+PARTS: Final[Mapping[str, Callable[[Path, Rows], Coroutine[object, object, None]]]] = {
     "redis": redis,
+    "cluster": cluster,
     "postgres": postgres,
     "nats": nats,
+    "promises": _promises,
 }
 
 
 async def main() -> None:
     """Print every row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default=",".join(PARTS))
     options = parser.parse_args()
     # Complaints about what we break, the drivers' and ours.
     logging.disable(logging.CRITICAL)
     configure_observability(level="ERROR", sink=lambda _: None)
-    heads = ("calls", "acked", "lost", "twice")
-    print(f"{'fault':<46}{''.join(f'{head:>8}' for head in heads)}", end="")
-    print(f"{'answered':>9}{'wrong':>6}{'late':>8}{'stall':>7}  (ms)")
+    # A full collection of all that was imported would stall every caller for 40 ms.
+    gc.collect()
+    gc.freeze()
+    rows = Rows(options.seconds, options.rounds)
+    rows.head()
     for name in options.only.split(","):
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-            await PARTS[name](Path(folder), options.seconds)
+            await PARTS[name](Path(folder), rows)
 
 
 if __name__ == "__main__":
