@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from asked import asked
 
 from motadata.core.cache import create_redis_cache, create_tiered_cache
 from motadata.core.database import apply_migrations, create_database
@@ -86,6 +87,10 @@ class Row:
         await asyncio.sleep(max(0.0, min(0.02, -over)))
 
 
+_latest: list[tuple[float, str]] = []
+"""The latest end of each row."""
+
+
 class Heartbeat:
     """The longest that the process did not get to run."""
 
@@ -129,6 +134,7 @@ async def table(state: str, calls: Mapping[str, Call], calls_each: int) -> None:
             f"{heart.worst * 1e3:>8.1f}",
             flush=True,
         )
+        _latest.append((late[-1], f"{name}, server {state}"))
 
 
 async def redis(folder: Path, calls_each: int) -> None:
@@ -332,6 +338,8 @@ async def main() -> None:
         async with _folder() as folder:
             with tenant_scope("acme"):
                 await PARTS[name](folder, options.calls)
+    late, call = max(_latest)
+    asked(f"latest after its deadline: {call}", late, most=50, unit="ms")
 
 
 if __name__ == "__main__":

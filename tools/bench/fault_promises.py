@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from asked import asked
+
 from motadata.core.cache import TieredCache, create_redis_cache, create_tiered_cache
 from motadata.core.embedded import EmbeddedRedis
 from motadata.core.protocols import Cache
@@ -46,6 +48,8 @@ async def absent_at_boot(folder: Path, rounds: int) -> None:
                 await server.stop()
     print(f"no server at boot: {served:,} of {calls:,} calls answered")
     print(f"its return: used after {max(used):.2f} s at most, {min(used):.2f} s at least")
+    asked("no server at boot, answered", 100 * served / calls, least=100, unit="%")
+    asked("its return, until it is used", max(used), most=1, unit="s")
 
 
 @asynccontextmanager
@@ -99,6 +103,7 @@ async def cold_keys(server: EmbeddedRedis, rounds: int) -> None:
             print(
                 f"{CALLERS:,} callers of one cold key, {title}: {max(runs)} computation(s) at most"
             )
+            asked(f"computations of a cold key, {title}", max(runs), most=1)
 
 
 async def _computations(caches: Sequence[Cache], key: str) -> int:
@@ -151,3 +156,4 @@ async def near_copies(server: EmbeddedRedis, rounds: int) -> None:
         f"near copies: {reads:,} reads, {hits:,} of them from copies, during"
         f" {rounds * CHANGES:,} changes: {stale} older than a change that was seen"
     )
+    asked("near copies older than a change that was seen", stale, most=0)

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from fault_loads import Account
+from asked import asked
+from fault_loads import Account, CacheLoad
 
 from motadata.core.errors import SDKError
 from motadata.core.resilience import deadline_scope
@@ -100,6 +101,11 @@ class Rows:
             f"  {tally.untyped}",
             flush=True,
         )
+        broken = sum((account.lost or 0, account.twice or 0, account.torn or 0, tally.wrong))
+        asked(f"{title}: lost, twice, torn or wrong", broken, most=0)
+        asked(f"{title}: calls beyond deadline + 50 ms", tally.over, most=0)
+        if isinstance(load, CacheLoad):
+            asked(f"{title}: answered", 100 * share, least=99, unit="%")
 
 
 async def _drive(load: Load, breaking: Break, healing: Break, tally: Tally, seconds: float) -> None:

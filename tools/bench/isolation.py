@@ -23,6 +23,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from asked import asked
+
 from motadata.core.cache import create_memory_cache, create_redis_cache, create_tiered_cache
 from motadata.core.database import apply_migrations, create_database
 from motadata.core.embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedRedis
@@ -170,6 +172,7 @@ async def part(
             share = site.unknown / acted if acted else 0
             print(f"  {site.name:16} {acted:>9,} operations, {share:4.0%} without an answer")
     print(f"  cross-tenant reads, writes and losses: {leak or 0}")
+    asked(f"{title}: leaks in {done:,} operations", int(bool(leak)), most=0)
     return not leak
 
 

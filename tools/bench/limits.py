@@ -115,12 +115,13 @@ async def share(server: EmbeddedRedis, title: str, *, seconds: float, kill: bool
     outputs = [(await answer)[0].split() for answer in answers]
     # Until the last one was done; what ends a process is in it too.
     lasted = min(time.perf_counter() - began, seconds + 0.2)
-    calls, grants, asked = (sum(int(out[column]) for out in outputs) for column in range(3))
+    calls, grants, questions = (sum(int(out[column]) for out in outputs) for column in range(3))
     allowed = rate * lasted + burst
     each = ", ".join(out[1].decode() for out in outputs)
     print(f"{title}: admitted {grants} of {allowed:.0f} allowed at most ({grants / allowed:.2f})")
+    asked(f"limiter, {title}, admitted of what is allowed", grants / allowed, most=1)
     print(
-        f"  by process {each}; {asked / calls:.3f} questions a call, {asked / grants:.3f} a grant"
+        f"  by process {each}; {questions / calls:.3f} questions a call, {questions / grants:.3f} a grant"
     )
 
 
