@@ -17,6 +17,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+from asked import asked
+
 from motadata.core.embedded import EmbeddedRedis
 from motadata.core.errors import RateLimitError
 from motadata.core.resilience import FairLimiter, SharedLimiter, create_limiter
@@ -121,7 +123,8 @@ async def share(server: EmbeddedRedis, title: str, *, seconds: float, kill: bool
     print(f"{title}: admitted {grants} of {allowed:.0f} allowed at most ({grants / allowed:.2f})")
     asked(f"limiter, {title}, admitted of what is allowed", grants / allowed, most=1)
     print(
-        f"  by process {each}; {questions / calls:.3f} questions a call, {questions / grants:.3f} a grant"
+        f"  by process {each}; {questions / calls:.3f} questions a call, "
+        f"{questions / grants:.3f} a grant"
     )
 
 
