@@ -37,6 +37,7 @@ from motadata.core.models import (
 from motadata.core.platform import create_platform
 from motadata.core.tenancy import current_tenant
 from motadata.gateway import (
+    Attribution,
     ChatRequest,
     EmbeddingRequest,
     LLMGateway,
@@ -385,6 +386,11 @@ async def test_tools_need_names_of_their_own(gateway: LLMGateway, tools: list[To
         [Message("tool", "found")],
         [Message("user", "x", (Passage(1, "a"), Passage(1, "b")))],
         [Message("user", "x", (Passage(0, "a"),))],
+        [Message("user", 5)],
+        [Message("user", "x", ("a passage",))],
+        b"hello",
+        None,
+        5,
     ],
 )
 async def test_malformed_messages_are_refused_without_being_quoted(
@@ -407,11 +413,47 @@ async def test_malformed_messages_are_refused_without_being_quoted(
         {"cache": "sometimes"},
         {"model": "mine/a b"},
         {"model": "mine/" + "x" * 300},
+        {"model": "mine/"},
+        {"model": 5},
+        {"tools": None},
+        {"tools": [5]},
+        {"tools": [ToolDefinition(5, "")]},
+        {"attribution": "me"},
     ],
 )
-async def test_options_of_no_sense_are_refused(gateway: LLMGateway, options: dict[str, Any]):
+async def test_options_of_no_sense_are_refused(
+    gateway: LLMGateway, provider: Scripted, options: dict[str, Any]
+):
     with pytest.raises(ValidationError):
         await gateway.generate_async("hello", tenant_id="acme", **options)
+
+    assert not provider.requests
+
+
+@pytest.mark.parametrize("field", ["user", "feature", "prompt"])
+@pytest.mark.parametrize("value", [4711, b"x", None])
+def test_an_attribution_is_text_before_anything_is_paid(field: str, value: object):
+    with pytest.raises(ValidationError, match=field):
+        Attribution(**{field: value})
+
+
+@pytest.mark.parametrize("texts", [None, 5, [5]])
+async def test_what_is_no_list_of_texts_is_not_embedded(gateway: LLMGateway, texts: Any):
+    with pytest.raises(ValidationError):
+        await gateway.embed(texts, tenant_id="acme")
+
+
+@pytest.mark.parametrize("prompt", [b"x", None, [5]])
+async def test_tokens_are_counted_of_messages_only(gateway: LLMGateway, prompt: Any):
+    with pytest.raises(ValidationError):
+        await gateway.count_tokens(prompt)
+
+
+async def test_vectors_of_different_lengths_are_no_answer(gateway: LLMGateway, provider: Scripted):
+    provider.vectors = ((1.0, 0.0), (1.0,))
+
+    with pytest.raises(ProviderError, match="differ in their length"):
+        await gateway.embed(["one", "two"], tenant_id="acme")
 
 
 @pytest.mark.parametrize(
@@ -425,6 +467,10 @@ async def test_options_of_no_sense_are_refused(gateway: LLMGateway, options: dic
         ({"default_embedding_model": "nobody/x"}, "no provider 'nobody'"),
         ({"timeout": 0}, "timeout=0"),
         ({"embedding_threads": 99}, "embedding_threads=99"),
+        ({"timeout": "x"}, "timeout='x'"),
+        ({"api_keys": {"openai": b"k"}}, "is a bytes"),
+        ({"default_model": ""}, "no name of a model"),
+        ({"default_model": "motadata/"}, "no name of a model"),
     ],
 )
 def test_a_gateway_that_cannot_work_is_not_made(arguments: dict[str, Any], words: str):

@@ -222,7 +222,7 @@ async def test_nothing_is_asked_when_the_time_was_used_up_before(provider: Provi
     async with create_gateway(
         [provider], "mine/chat", arrange=lambda steps: [*steps[:-2], slow, *steps[-2:]]
     ) as gateway:
-        with pytest.raises(ProviderError, match="did not answer"):
+        with pytest.raises(ProviderError, match=r"No time was left|did not answer"):
             await gateway.generate_async("hello", timeout=0.04, tenant_id="acme")
 
     assert provider.asked == 0

@@ -326,6 +326,29 @@ async def test_odd_vectors_are_a_provider_error(
         await openai.embed(EmbeddingRequest("openai/e", ("a",)))
 
 
+@pytest.mark.parametrize("places", [(0, 0), (0, 2), (1, 2), (-1, 0)])
+async def test_vectors_whose_texts_are_not_known_are_a_provider_error(
+    openai: OpenAIProvider, openai_server: OpenAIServer, places: tuple[int, int]
+):
+    data = [{"index": place, "embedding": [1.0]} for place in places]
+    openai_server.reply(Reply(body=json.dumps({"data": data})))
+
+    with pytest.raises(ProviderError):
+        await openai.embed(EmbeddingRequest("openai/e", ("a", "b")))
+
+
+async def test_a_large_request_is_sent_whole_and_without_a_warning(
+    openai: OpenAIProvider, openai_server: OpenAIServer
+):
+    text = "incident " * 300_000
+    openai_server.reply(Reply(text="short"))
+
+    answer = await openai.complete(ChatRequest("openai/m", (Message("user", text),)))
+
+    assert answer.text == "short"
+    assert openai_server.requests[0].body["messages"][0]["content"] == text  # type: ignore[index]
+
+
 def error(message: str, **more: object) -> str:
     return json.dumps(
         {"error": {"message": f"{message} {PROMPT} {KEY.get_secret_value()}", **more}}

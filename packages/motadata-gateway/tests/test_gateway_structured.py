@@ -147,8 +147,16 @@ async def test_all_attempts_share_one_time_limit(
 
 
 async def test_number_of_attempts_must_be_positive(gateway: LLMGateway) -> None:
-    with pytest.raises(ValidationError, match="most_attempts"):
-        await gateway.generate_structured("x", Triage, most_attempts=0, tenant_id="acme")
+    for attempts in (0, 1.5, "2"):
+        with pytest.raises(ValidationError, match="most_attempts"):
+            await gateway.generate_structured(
+                "x",
+                Triage,
+                most_attempts=attempts,  # type: ignore[arg-type]  # what callers pass all the same
+                tenant_id="acme",
+            )
+    with pytest.raises(ValidationError, match="pydantic"):
+        await gateway.generate_structured("x", int, tenant_id="acme")  # type: ignore[type-var]  # as above
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
+from motadata.core.errors import ValidationError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Usage
 from motadata.core.protocols import Cache, CachePolicy
 from motadata.gateway._provider import Provider
@@ -28,11 +29,22 @@ class Attribution:
         user: Who of the tenant; an opaque id of the platform, never a name or an address.
         feature: Which part of the product, such as `incident-summary`.
         prompt: Name and version of the prompt template, such as `summary@3`.
+
+    Raises:
+        ValidationError: One of them is no text.
     """
 
     user: str = ""
     feature: str = ""
     prompt: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no text: it would fail only where the call, paid by then, is recorded."""
+        for name in ("user", "feature", "prompt"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str):
+                message = f"The {name} of an attribution is a {type(value).__name__}."
+                raise ValidationError(message, remedy=f"Pass {name}=str(…).")
 
 
 @dataclass(frozen=True, slots=True)

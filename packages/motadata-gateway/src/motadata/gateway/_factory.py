@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConfigurationError, ValidationError
 from motadata.core.protocols import Cache
 from motadata.gateway._call import ChatStep, EmbeddingStep
 from motadata.gateway._deduplication import Deduplication
@@ -18,6 +18,7 @@ from motadata.gateway._litellm import LiteLLMProvider
 from motadata.gateway._native import COMPATIBLE, AnthropicProvider, OpenAIProvider
 from motadata.gateway._offline import EMBEDDING_MODEL, EXTRACTIVE_MODEL, OfflineProvider
 from motadata.gateway._provider import Provider
+from motadata.gateway._requests import check_model
 from motadata.gateway._routing import OFFLINE, NamesGroups, Routes
 from motadata.gateway._steps import Governance, chat_steps, embedding_steps
 from motadata.gateway.usage import Pricing
@@ -77,6 +78,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
     groups = routing.groups if isinstance(routing, NamesGroups) else None
     routes = Routes([OfflineProvider(threads=embedding_threads), *served], groups=groups)
     for model in (default_model, default_embedding_model):
+        _check_default(model)
         routes.provider(routes.full_name(model))
     return LLMGateway(
         routes,
@@ -141,7 +143,18 @@ def _policy(governance: Governance) -> str:
     return str(getattr(part, "version", ""))
 
 
+def _check_default(model: str) -> None:
+    try:
+        check_model(model)
+    except ValidationError as error:
+        raise ConfigurationError(str(error), remedy="Choose another default model.") from None
+
+
 def _secret(name: str, key: str | SecretStr) -> SecretStr:
+    given: object = key
+    if not isinstance(given, str | SecretStr):
+        message = f"The key of the provider {name!r} is a {type(given).__name__}."
+        raise ConfigurationError(message, remedy="Give it as a SecretStr, or as a text.")
     secret = key if isinstance(key, SecretStr) else SecretStr(key)
     if not secret.get_secret_value().strip():
         message = f"The key of the provider {name!r} is empty."
@@ -150,7 +163,8 @@ def _secret(name: str, key: str | SecretStr) -> SecretStr:
 
 
 def _check_numbers(timeout: float, embedding_threads: int) -> None:
-    if not 0 < timeout <= _MAX_TIMEOUT:
+    seconds: object = timeout
+    if not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_TIMEOUT:
         message = f"timeout={timeout!r} is no number of seconds."
         raise ConfigurationError(message, remedy="Pass more than 0 and at most 86400.")
     if not 1 <= embedding_threads <= _MAX_THREADS:

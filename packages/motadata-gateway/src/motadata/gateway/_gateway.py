@@ -35,6 +35,9 @@ from motadata.gateway._requests import (
     EmbeddingRequest,
     as_messages,
     as_texts,
+    as_tuple,
+    check_messages,
+    check_model,
 )
 from motadata.gateway._routing import Routes
 from motadata.gateway._structured import Output, Structured, structured
@@ -252,11 +255,12 @@ class LLMGateway:
         Raises:
             ConfigurationError: The model names no provider.
         """
-        name = self._routes.full_name(model or self._default_model).partition("/")[2]
+        name = self._named(model, self._default_model).partition("/")[2]
         if self._counter is None:
             self._counter = await create_token_counter()
         counter = self._counter
         messages = as_messages(prompt)
+        check_messages(messages)
         if sum(len(message.content) for message in messages) < _COUNTED_HERE:
             return sum(count_message(message, counter, model=name) for message in messages)
         return await asyncio.to_thread(
@@ -294,7 +298,7 @@ class LLMGateway:
             RateLimitError: The provider asks to wait.
         """
         self._check_open()
-        name = self._routes.full_name(model or self._default_embedding_model)
+        name = self._named(model, self._default_embedding_model)
         call = Call(
             request=EmbeddingRequest(name, as_texts(texts)),
             provider=self._routes.provider(name),
@@ -359,9 +363,17 @@ class LLMGateway:
         tools: Sequence[ToolDefinition],
         options: ChatOptions,
     ) -> ChatRequest:
-        name = self._routes.full_name(model or self._default_model)
+        name = self._named(model, self._default_model)
         messages = as_messages(prompt)
-        return ChatRequest(name, messages, temperature, max_tokens, tuple(tools), options)
+        asked = as_tuple(tools, what="tools", remedy="Pass a list of ToolDefinition.")
+        return ChatRequest(name, messages, temperature, max_tokens, asked, options)
+
+    def _named(self, model: str | None, default: str) -> str:
+        """Return the full name of the model that a call is for."""
+        if model is None:
+            return self._routes.full_name(default)
+        check_model(model)
+        return self._routes.full_name(model)
 
     async def _complete(
         self,

@@ -84,7 +84,8 @@ def refusal(
         return special
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         message = f"The provider of {model!r} refused the key (status {status})."
-        return ConfigurationError(message, remedy="Give a valid one in `api_keys`.")
+        remedy = "Give a valid one: in `api_keys`, or by TenantKeys.put if it is the tenant's own."
+        return ConfigurationError(message, remedy=remedy)
     if status == HTTPStatus.NOT_FOUND or "model_not_found" in known:
         return unknown_model(model)
     if status == HTTPStatus.TOO_MANY_REQUESTS and not known & _SPENT:

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, TypeVar, get_args
 
 from motadata.core.errors import ValidationError
-from motadata.core.models import Message, Role, ToolDefinition
+from motadata.core.models import Message, Passage, Role, ToolDefinition
 from motadata.core.protocols import CachePolicy
 
 
@@ -20,6 +20,8 @@ _MOST_STOPS: Final = 4
 _TOOL_CHOICES: Final = ("auto", "none", "required")
 _ROLES: Final = frozenset(get_args(Role))
 _POLICIES: Final = frozenset(get_args(CachePolicy))
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,14 @@ class EmbeddingRequest:
 
 
 def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
-    """Return a prompt as messages: a string is one turn of the user."""
-    return (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+    """Return a prompt as messages: a string is one turn of the user.
+
+    Raises:
+        ValidationError: It is neither a text nor a sequence.
+    """
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    return as_tuple(prompt, what="prompt", remedy="Pass a text, or a list of Message.")
 
 
 def as_texts(texts: Sequence[str]) -> tuple[str, ...]:
@@ -80,7 +88,35 @@ def as_texts(texts: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(texts, str):
         raise ValidationError("embed takes a sequence of texts.", remedy="Pass [text].")
-    return tuple(texts)
+    return as_tuple(texts, what="texts", remedy="Pass a list of texts.")
+
+
+def as_tuple(items: Sequence[Item], *, what: str, remedy: str) -> tuple[Item, ...]:
+    """Return what a caller passed as a sequence, which may be of any type all the same.
+
+    Raises:
+        ValidationError: It is none.
+    """
+    try:
+        return tuple(items)
+    except TypeError:
+        message = f"What was passed as {what} is a {type(items).__name__}."
+        raise ValidationError(message, remedy=remedy) from None
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Refuse what is no conversation.
+
+    Raises:
+        ValidationError: There is no message, or one is malformed.
+    """
+    if not messages:
+        raise ValidationError("There is no message.", remedy="Pass a prompt or messages.")
+    for position, message in enumerate(messages):
+        if not _is_message(message):
+            problem = f"Message {position} is a {type(message).__name__}, no Message."
+            raise ValidationError(problem, remedy="Build it with motadata.core.models.Message.")
+        _check_message(position, message)
 
 
 def check_chat(request: ChatRequest) -> None:
@@ -89,14 +125,8 @@ def check_chat(request: ChatRequest) -> None:
     Raises:
         ValidationError: There is no message, one is malformed, or a parameter is out of range.
     """
-    _check_model(request.model)
-    if not request.messages:
-        raise ValidationError("There is no message.", remedy="Pass a prompt or messages.")
-    for position, message in enumerate(request.messages):
-        if not _is_message(message):
-            problem = f"Message {position} is a {type(message).__name__}, no Message."
-            raise ValidationError(problem, remedy="Build it with motadata.core.models.Message.")
-        _check_message(position, message)
+    check_model(request.model)
+    check_messages(request.messages)
     _check_number("temperature", request.temperature, low=0, high=2)
     _check_number("max_tokens", request.max_tokens, low=1, high=10_000_000)
     if request.max_tokens is not None and not _is_integer(request.max_tokens):
@@ -115,9 +145,13 @@ def _check_options(options: ChatOptions) -> None:
 
 
 def _check_tools(request: ChatRequest) -> None:
+    for position, tool in enumerate(request.tools):
+        if not _is_tool(tool):
+            problem = f"Tool {position} is a {type(tool).__name__}, no ToolDefinition."
+            raise ValidationError(problem, remedy="Build it with core's ToolDefinition.")
     names = [tool.name for tool in request.tools]
     for name in names:
-        if _TOOL_NAME.fullmatch(name) is None:
+        if not _is_string(name) or _TOOL_NAME.fullmatch(name) is None:
             message_ = f"{name!r} is no name for a tool."
             raise ValidationError(message_, remedy="Use 1 to 64 letters, digits, '_' and '-'.")
     if len(set(names)) < len(names):
@@ -134,7 +168,7 @@ def check_embedding(request: EmbeddingRequest) -> None:
     Raises:
         ValidationError: A text is empty or no string.
     """
-    _check_model(request.model)
+    check_model(request.model)
     for position, text in enumerate(request.texts):
         if not _is_string(text) or not text.strip():
             message = f"Text {position} is empty or no string."
@@ -162,6 +196,10 @@ def _check_message(position: int, message: Message) -> None:
     if message.role == "tool" and not message.tool_call_id:
         problem = f"Message {position} answers no tool call."
         raise ValidationError(problem, remedy="Set tool_call_id to the id of the call.")
+    texts = _is_string(message.content) and all(map(_is_passage, message.passages))
+    if not texts:
+        problem = f"The content of message {position} is no text, or a passage is no Passage."
+        raise ValidationError(problem, remedy="Pass a text, and passages as core's Passage.")
     if message.role in ("system", "user") and not message.content.strip() and not message.passages:
         problem = f"Message {position} is empty."
         raise ValidationError(problem, remedy="Give it content or leave it out.")
@@ -171,9 +209,14 @@ def _check_message(position: int, message: Message) -> None:
         raise ValidationError(problem, remedy="Give each passage a positive number of its own.")
 
 
-def _check_model(model: str) -> None:
-    if _MODEL_NAME.fullmatch(model) is None:
-        message = f"{model[:200]!r} is no name of a model."
+def check_model(model: str) -> None:
+    """Refuse what cannot be the name of a model.
+
+    Raises:
+        ValidationError: It is no text of printable characters, or nothing follows the slash.
+    """
+    if not _is_string(model) or _MODEL_NAME.fullmatch(model) is None or model.endswith("/"):
+        message = f"{model if not _is_string(model) else model[:200]!r} is no name of a model."
         raise ValidationError(message, remedy="Name it like 'openai/gpt-4o-mini'.")
 
 
@@ -188,6 +231,14 @@ def _check_number(name: str, value: float | None, *, low: float, high: float) ->
 # These take an object, since a caller without a type checker may pass one of any type.
 def _is_message(value: object) -> bool:
     return isinstance(value, Message)
+
+
+def _is_passage(value: object) -> bool:
+    return isinstance(value, Passage)
+
+
+def _is_tool(value: object) -> bool:
+    return isinstance(value, ToolDefinition)
 
 
 def _is_number(value: object) -> bool:

@@ -8,12 +8,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
-from motadata.core.errors import ProviderError
+from motadata.core.errors import ProviderError, ValidationError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import get_logger, model_call, span
 from motadata.core.resilience import deadline_scope, remaining, time_limit
 from motadata.core.tenancy import resolve_tenant, tenant_scope
 from motadata.gateway._call import (
+    Attribution,
     Call,
     CallPart,
     ChatStep,
@@ -56,7 +57,7 @@ async def validated_chat(
     call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
 ) -> Completion:
     """Refuse a request that cannot be right."""
-    check_options(timeout=call.timeout, cache=call.cache_policy)
+    _check_call(call)
     check_chat(call.request)
     return await proceed(call)
 
@@ -65,7 +66,7 @@ async def validated_embedding(
     call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
 ) -> Embeddings:
     """Refuse texts that have no vector; answer at once when there is no text."""
-    check_options(timeout=call.timeout, cache=call.cache_policy)
+    _check_call(call)
     check_embedding(call.request)
     if not call.request.texts:
         return Embeddings((), call.request.model)
@@ -177,6 +178,9 @@ async def embedded_by_provider(
             f"for {len(call.request.texts)} texts."
         )
         raise ProviderError(message, remedy="Try again.", retryable=True)
+    if len({len(vector) for vector in result.vectors}) > 1:
+        message = f"The vectors of the model {call.request.model!r} differ in their length."
+        raise ProviderError(message, remedy="Check the provider.", retryable=False)
     vectors = tuple(unit_length(vector) for vector in result.vectors)
     return Embeddings(vectors, result.model, usage)
 
@@ -251,6 +255,14 @@ def embedding_steps(governance: Governance) -> tuple[EmbeddingStep, ...]:
         embedded_in_time,
         embedded_by_provider,
     )
+
+
+def _check_call(call: Call[Request]) -> None:
+    check_options(timeout=call.timeout, cache=call.cache_policy)
+    attribution: object = call.attribution
+    if not isinstance(attribution, Attribution):
+        message = f"The attribution is a {type(attribution).__name__}."
+        raise ValidationError(message, remedy="Pass Attribution(user=…, feature=…, prompt=…).")
 
 
 def _chat(*parts: CallPart | None) -> tuple[ChatStep, ...]:
@@ -333,8 +345,9 @@ async def _within_deadline(call: Call[Request], proceed: Proceed[Request, Result
 async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:
     seconds = remaining(call.timeout)
     if not seconds:
-        # Steps before this one used up the time: nothing is asked that nobody waits for.
-        raise _too_late(call, call.timeout)
+        # Nothing is asked that nobody waits for: the deadline is over, or steps used up the time.
+        message = "No time was left to ask the model."
+        raise ProviderError(message, remedy="Allow the call more time.", retryable=True)
     try:
         async with asyncio.timeout(seconds):
             return await proceed(call)

@@ -81,9 +81,14 @@ async def structured(
         ContentPolicyError: The model refused to answer.
         ProviderError: It was cut off, or the time is over.
     """
-    if most_attempts < 1:
-        message = f"most_attempts={most_attempts!r} is not positive."
+    attempts: object = most_attempts
+    if not isinstance(attempts, int) or attempts < 1:
+        message = f"most_attempts={attempts!r} is no positive number of attempts."
         raise ValidationError(message, remedy="Pass 1 or more.")
+    kind: object = output
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        message = f"{kind!r} is no model of pydantic."
+        raise ValidationError(message, remedy="Pass a subclass of pydantic.BaseModel.")
     schema = schema_of(output)
     try:
         async with asyncio.timeout(timeout):

@@ -263,4 +263,8 @@ class TenantKeys:
 
 def _secret_name(provider: str) -> Identifier:
     """Return under which name a provider's key is kept; the one place where that is decided."""
-    return Identifier(_PREFIX + provider)
+    given: object = provider
+    if not isinstance(given, str) or not given:
+        message = f"{given!r} is no name of a provider."
+        raise InvalidIdentifierError(message, remedy="Name it as the gateway does, like 'openai'.")
+    return Identifier(_PREFIX + given)

@@ -135,6 +135,9 @@ def embeddings(response: object, model: str) -> Embeddings:
     numbered = [
         (place if item.index is None else item.index, item) for place, item in enumerate(items)
     ]
+    if sorted(place for place, _ in numbered) != list(range(len(numbered))):
+        # Whose vector is whose is not known.
+        raise malformed(model)
     vectors = tuple(
         _numbers(item.embedding, model) for _, item in sorted(numbered, key=lambda entry: entry[0])
     )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ _CONNECT_TIMEOUT: Final = 10.0
 _DRAIN_TIMEOUT: Final = 0.2
 _LARGEST_ERROR: Final = 65_536
 _OK: Final = 200
+_SENT_AT_ONCE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class HttpClient:
         session = self._session or await self._opened()
         with _Mapped(self._failures, model):
             response = await session.post(
-                self._url(path), data=body, headers=headers, allow_redirects=False
+                self._url(path), data=_payload(body), headers=headers, allow_redirects=False
             )
             try:
                 await self._check(response, model)
@@ -113,7 +115,7 @@ class HttpClient:
         session = self._session or await self._opened()
         with _Mapped(self._failures, model):
             response = await session.post(
-                self._url(path), data=body, headers=headers, allow_redirects=False
+                self._url(path), data=_payload(body), headers=headers, allow_redirects=False
             )
             try:
                 await self._check(response, model)
@@ -225,6 +227,11 @@ def _session(http: ModuleType, limits: HttpLimits, proxy: str | None) -> aiohttp
         proxy_auth=access,
     )
     return session
+
+
+def _payload(body: bytes) -> bytes | BytesIO:
+    """Return a body as it is sent: a large one in pieces, between which others have their turn."""
+    return body if len(body) <= _SENT_AT_ONCE else BytesIO(body)
 
 
 async def _read(
