@@ -77,9 +77,7 @@ def create_gateway(  # noqa: PLR0913 - all but three by name, and each has a def
     routing: object = governance.routing
     groups = routing.groups if isinstance(routing, NamesGroups) else None
     routes = Routes([OfflineProvider(threads=embedding_threads), *served], groups=groups)
-    for model in (default_model, default_embedding_model):
-        _check_default(model)
-        routes.provider(routes.full_name(model))
+    _check_defaults(routes, default_model, default_embedding_model)
     return LLMGateway(
         routes,
         default_model=default_model,
@@ -143,11 +141,13 @@ def _policy(governance: Governance) -> str:
     return str(getattr(part, "version", ""))
 
 
-def _check_default(model: str) -> None:
-    try:
-        check_model(model)
-    except ValidationError as error:
-        raise ConfigurationError(str(error), remedy="Choose another default model.") from None
+def _check_defaults(routes: Routes, *models: str) -> None:
+    for model in models:
+        try:
+            check_model(model)
+        except ValidationError as error:
+            raise ConfigurationError(str(error), remedy="Choose another default model.") from None
+        routes.provider(routes.full_name(model))
 
 
 def _secret(name: str, key: str | SecretStr) -> SecretStr:
