@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import warnings
 from collections.abc import Generator, Iterator
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -37,17 +37,54 @@ def drivers_drop_sockets() -> Iterator[None]:
         gc.collect()
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup() -> Generator[None]:
-    """Collect the clients that litellm kept for the event loop of the test before.
+_FULL_EVERY: Final = 40
+"""Tests between two full collections, each of which takes a fifth of a second."""
+_RARELY: Final = 1_000
+"""Collections of the middle generation until Python collects the oldest by itself."""
 
-    It keeps two hundred of them, and drops the oldest without closing it. Left to chance, the
-    warnings of their sockets would fail whichever test runs when they are collected.
+
+class BetweenTests:
+    """Collects between tests what was left behind, and says at the end what that was.
+
+    A driver's connection that ended while it was made, or one of litellm's clients, of which it
+    keeps two hundred and closes none, is found when Python collects the oldest objects. In the
+    middle of a test, that would fail a test that has nothing to do with it.
     """
-    clients = getattr(sys.modules.get("litellm"), "in_memory_llm_clients_cache", None)
-    if clients is not None and clients.cache_dict:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            clients.flush_cache()
-            gc.collect()
-    return (yield)
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._tests = 0
+        gc.set_threshold(*gc.get_threshold()[:2], _RARELY)
+
+    def collect(self, before: str, generation: int) -> None:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)
+            gc.collect(generation)
+        self.found += [f"before {before}: {warning.message}" for warning in warned]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
+        self.collect(item.nodeid, 1 if self._tests % _FULL_EVERY else 2)
+        self._tests += 1
+        return (yield)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.collect("the end", 2)
+        # A worker of pytest-xdist has no terminal: it hands over what it found.
+        output: dict[str, list[str]] | None = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output["left_behind"] = self.found
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        self.found += getattr(node, "workeroutput", {}).get("left_behind", [])
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.found:
+            terminalreporter.section("Left open, and collected between tests")
+            for line in self.found:
+                terminalreporter.line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(BetweenTests(), "motadata-between-tests")

@@ -9,7 +9,16 @@ from typing import Literal, Protocol
 
 
 UsageGroup = Literal[
-    "day", "month", "operation", "model", "provider", "feature", "user", "prompt", "error"
+    "day",
+    "month",
+    "operation",
+    "model",
+    "provider",
+    "feature",
+    "user",
+    "prompt",
+    "error",
+    "price_version",
 ]
 """What calls can be told apart by; days and months are those of UTC."""
 
