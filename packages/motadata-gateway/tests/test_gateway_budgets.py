@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Literal
 from uuid import uuid4
 
 import pytest
@@ -37,6 +38,7 @@ from motadata.gateway import (
     create_gateway,
 )
 from motadata.gateway.budgets import Budget, Budgets, SoftLimitReached
+from motadata.gateway.usage import PriceOverrides, PriceTable, Pricing
 
 
 PRICES = {"shop/large": Decimal("0.01"), "shop/small": Decimal("0.001")}
@@ -300,6 +302,32 @@ async def test_model_without_a_price_is_refused_by_a_budget_of_money(
     assert shop.served == 0
 
 
+class Away:
+    """A database that is away."""
+
+    async def execute_query(self, *_arguments: object, **_options: object) -> None:
+        raise DatabaseConnectionError("The database is away.")
+
+
+@pytest.mark.parametrize("without_database", ["refuse", "allow"])
+async def test_own_prices_that_cannot_be_read_are_told_as_such_by_a_budget_of_money(
+    database: Database, shop: Shop, tenant: str, without_database: Literal["refuse", "allow"]
+) -> None:
+    budget = Budget(name="month", usd=Decimal(9))
+    budgets = Budgets(database, [budget], without_database=without_database)
+    overrides = PriceOverrides(Away())  # type: ignore[arg-type]  # all of it that they use
+    prices = Pricing(PriceTable({}, version="listed"), overrides=overrides)
+    governance = Governance(prices=prices, budgets=budgets)
+    async with create_gateway([shop], "shop/large", governance=governance) as gateway:
+        if without_database == "allow":
+            assert (await ask(gateway, tenant)).usage.cost_usd is None
+            assert await spent(budgets, tenant) == (0, 100)
+        else:
+            with pytest.raises(DatabaseConnectionError, match="prices of the tenant") as caught:
+                await ask(gateway, tenant)
+            assert (caught.value.retryable, shop.served) == (True, 0)
+
+
 async def test_report_that_is_repeated_counts_once(
     database: Database, shop: Shop, tenant: str
 ) -> None:
@@ -508,8 +536,122 @@ async def test_gateway_closes_while_the_server_hangs(
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"tokens": 0}, {"usd": Decimal(-1)}, {"tokens": 5, "period": "week"}]
+    "broken",
+    [
+        {},
+        {"tokens": 0},
+        {"usd": Decimal(-1)},
+        {"tokens": 5, "period": "week"},
+        {"usd": Decimal("NaN")},
+        {"usd": Decimal("sNaN")},
+        {"usd": Decimal("Infinity")},
+        {"usd": float("nan")},
+        {"usd": float("inf")},
+        {"usd": "dear"},
+        {"usd": True},
+        {"usd": []},
+        {"usd": Decimal(10) ** 30},
+        {"soft_usd": 0.0},
+        {"tokens": 1.5},
+        {"tokens": "5"},
+        {"tokens": True},
+        {"tokens": 10**30},
+        {"usd": 5, "soft_usd": 6},
+        {"tokens": 5, "soft_tokens": 6},
+        {"usd": 5, "cheaper_model": "shop/small"},
+        {"soft_usd": 5, "cheaper_model": ""},
+        {"soft_usd": 5, "cheaper_model": 5},
+    ],
+    ids=str,
 )
-def test_budget_that_limits_nothing_is_refused(broken: dict[str, object]) -> None:
+def test_budget_that_limits_nothing_or_cannot_be_meant_is_refused(
+    broken: dict[str, object],
+) -> None:
     with pytest.raises(ConfigurationError):
         Budget(name="month", **broken)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("given", [Decimal("0.1"), "0.1", 0.1], ids=repr)
+def test_money_of_a_budget_is_what_is_written(given: Decimal | str | float) -> None:
+    budget = Budget(name="month", usd=given, soft_usd=given)
+
+    assert (budget.usd, budget.soft_usd) == (Decimal("0.1"), Decimal("0.1"))
+    assert budget == Budget(name="month", usd=Decimal("0.1"), soft_usd=Decimal("0.1"))
+
+
+async def test_budget_of_a_float_counts_exactly(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    budgets = Budgets(database, [Budget(name="month", usd=1.5)])
+    async with opened(shop, budgets) as gateway:
+        await ask(gateway, tenant)
+        assert await spent(budgets, tenant) == (Decimal("1.00"), 100)
+        with pytest.raises(BudgetExceededError):
+            await ask(gateway, tenant)
+
+
+MONTH, TWICE = Budget(name="month", tokens=1_000), Budget(name="month", period="day", tokens=10)
+
+
+async def asynchronous(_tenant: str) -> list[Budget]:
+    return [MONTH]
+
+
+class Asynchronous:
+    async def __call__(self, _tenant: str) -> list[Budget]:
+        return [MONTH]
+
+
+@pytest.mark.parametrize(
+    ("budgets", "options"),
+    [
+        ([MONTH, TWICE], {}),
+        (MONTH, {}),
+        (None, {}),
+        (["month"], {}),
+        (asynchronous, {}),
+        (Asynchronous(), {}),
+        ([MONTH], {"on_soft_limit": "tell"}),
+        ([MONTH], {"without_database": "alow"}),
+        ([MONTH], {"lease": float("nan")}),
+        ([MONTH], {"lease": float("inf")}),
+        ([MONTH], {"timeout": "5"}),
+    ],
+)
+def test_budgets_that_cannot_work_are_refused_when_they_are_given(
+    database: Database, budgets: object, options: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        Budgets(database, budgets, **options)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("found", [[MONTH, TWICE], MONTH, None], ids=["twice", "one", "none"])
+async def test_function_that_gives_no_budgets_refuses_calls_with_an_error_that_says_so(
+    database: Database, shop: Shop, tenant: str, found: object
+) -> None:
+    budgets = Budgets(database, lambda _tenant: found)  # type: ignore[arg-type, return-value]  # that is the point
+    async with opened(shop, budgets) as gateway:
+        with pytest.raises(ConfigurationError, match="budgets"):
+            await ask(gateway, tenant)
+    assert shop.served == 0
+
+
+async def test_lambda_that_is_async_in_truth_is_refused_by_the_call(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    budgets = Budgets(database, lambda tenant: asynchronous(tenant))  # type: ignore[arg-type, return-value]  # noqa: PLW0108 - that is the point
+    async with opened(shop, budgets) as gateway:
+        with pytest.raises(ConfigurationError, match="coroutine"):
+            await ask(gateway, tenant)
+
+
+async def test_soft_limit_is_told_to_a_plain_function_too(
+    database: Database, shop: Shop, tenant: str
+) -> None:
+    told: list[SoftLimitReached] = []
+    budget = Budget(name="month", soft_tokens=50)
+    budgets = Budgets(database, [budget], on_soft_limit=told.append)
+    async with opened(shop, budgets) as gateway:
+        await ask(gateway, tenant)
+        await budgets.report()
+    assert [reached.tenant_id for reached in told] == [tenant]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -263,11 +264,14 @@ class Counting:
         self._database = database
         self.down = False
         self.queries = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def execute_query(
         self, sql: str, *args: object, tenant_id: str | None = None, timeout: float | None = None
     ) -> list[Row]:
         self.queries += 1
+        await self.answers.wait()
         if self.down:
             raise DatabaseConnectionError("The cable is pulled.")
         return await self._database.execute_query(sql, *args, tenant_id=tenant_id, timeout=timeout)
@@ -345,6 +349,91 @@ async def test_price_that_cannot_be_read_is_the_one_known_before(
     before = counting.queries
     assert (await charged(pricing, acme))[0] == 1
     assert counting.queries == before
+
+
+async def test_cost_by_other_prices_than_the_unknown_own_ones_is_marked(
+    database: Database, acme: str
+) -> None:
+    counting, clock = Counting(database), ManualClock()
+    pricing = pricing_of(counting, clock)
+    counting.down = True
+
+    assert await charged(pricing, acme) == (4, "listed+own-unread")
+    assert await charged(pricing, acme, "p/unlisted") == (None, "own-unread")
+    stated = Usage(1_000_000, cost_usd=Decimal(7))
+    assert await charged(pricing, acme, usage=stated) == (7, "stated+own-unread")
+
+
+async def test_prices_known_before_an_outage_are_not_marked(database: Database, acme: str) -> None:
+    counting, clock = Counting(database), ManualClock()
+    pricing = pricing_of(counting, clock)
+    await PriceOverrides(database).put("p/m", ModelPrices(input=Decimal(1)), tenant_id=acme)
+    known = await charged(pricing, acme)
+    listed = await charged(pricing, f"{acme}-2")
+    counting.down = True
+    await clock.advance(3600)
+
+    assert await charged(pricing, acme) == known
+    assert await charged(pricing, f"{acme}-2") == listed == (4, "listed")
+
+
+async def test_own_prices_count_within_a_second_after_an_outage(
+    database: Database, acme: str
+) -> None:
+    counting, clock = Counting(database), ManualClock()
+    pricing = pricing_of(counting, clock)
+    await PriceOverrides(database).put("p/m", ModelPrices(input=Decimal(1)), tenant_id=acme)
+    counting.down = True
+    await charged(pricing, acme)
+    counting.down = False
+    assert (await charged(pricing, acme))[0] == 4
+    assert counting.queries == 1
+
+    await clock.advance(0.5)
+    assert (await charged(pricing, acme))[0] == 1
+    assert await charged(pricing, f"{acme}-2") == (4, "listed")
+
+
+async def test_one_call_at_a_time_asks_a_database_that_hangs(database: Database, acme: str) -> None:
+    counting, clock = Counting(database), ManualClock()
+    pricing = pricing_of(counting, clock)
+    counting.down = True
+    await charged(pricing, acme)
+    await clock.advance(0.5)
+    counting.answers.clear()
+    probe = asyncio.create_task(charged(pricing, acme))
+    await asyncio.sleep(0)
+
+    for number in range(10):
+        assert await charged(pricing, f"{acme}-{number}") == (4, "listed+own-unread")
+    assert counting.queries == 2
+    counting.answers.set()
+    await probe
+
+
+async def test_outage_long_ago_holds_nobodys_prices_back(database: Database, acme: str) -> None:
+    counting, clock = Counting(database), ManualClock()
+    pricing = pricing_of(counting, clock)
+    counting.down = True
+    await charged(pricing, acme)
+    counting.down = False
+    await clock.advance(5)
+
+    found = await asyncio.gather(*(charged(pricing, f"{acme}-{number}") for number in range(5)))
+    assert found == [(4, "listed")] * 5
+
+
+async def test_own_prices_that_are_none_hold_up_nobody_elses(database: Database, acme: str) -> None:
+    insert = "insert into motadata.gateway_price (tenant_id, model, prices) values ($1, $2, '[]')"
+    async with database.transaction(acme) as transaction:
+        await transaction.execute(insert, acme, "p/m")
+    counting = Counting(database)
+    pricing = pricing_of(counting, ManualClock())
+
+    for _ in range(2):
+        assert await charged(pricing, acme) == (4, "listed+own-unread")
+    assert await charged(pricing, f"{acme}-2") == (4, "listed")
+    assert counting.queries == 2
 
 
 async def test_own_prices_are_listed_for_their_tenant_alone(database: Database, acme: str) -> None:

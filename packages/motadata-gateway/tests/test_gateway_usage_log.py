@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from motadata.core.cache import create_memory_cache
-from motadata.core.errors import ProviderError
+from motadata.core.errors import ConfigurationError, ProviderError
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health, Usage
 from motadata.core.observability import span
 from motadata.core.protocols import Database, Row
@@ -32,7 +32,7 @@ from motadata.gateway import (
     Verdict,
     create_gateway,
 )
-from motadata.gateway.routing import Routing
+from motadata.gateway.routing import Route, Routing
 from motadata.gateway.usage import PriceTable, Pricing, UsageLog, UsagePolicy
 
 
@@ -214,6 +214,25 @@ async def test_answer_from_the_cache_is_billed_nothing_and_its_saving_is_noted(
     assert (paid["cost_usd"], paid["saved_usd"], paid["cached"]) == (COST, None, "")
     assert (free["cost_usd"], free["saved_usd"], free["cached"]) == (0, COST, "exact")
     assert (free["input_tokens"], free["attempts"]) == (0, 0)
+    assert (free["model"], free["provider"]) == ("meter/m", "meter")
+
+
+async def test_answer_of_a_route_from_the_cache_is_its_models(
+    database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    routing = Routing({"chat": Route(("meter/m",))})
+    governance = Governance(usage=log, prices=Pricing(TABLE), routing=routing)
+    async with create_gateway(
+        [meter], "chat", governance=governance, cache=create_memory_cache()
+    ) as gateway:
+        for _ in range(2):
+            await gateway.generate_async("Why?", tenant_id=acme)
+        found = await rows(database, log, acme)
+
+    assert meter.calls == 1
+    assert [(row["model_asked"], row["model"], row["provider"]) for row in found] == [
+        ("chat", "meter/m", "meter")
+    ] * 2
 
 
 def money(found: list[Row]) -> Counter[tuple[object, object]]:
@@ -233,6 +252,7 @@ async def test_vectors_from_the_cache_are_billed_nothing_and_their_saving_is_not
     found = await rows(database, log, acme)
     assert meter.calls == 1
     assert {row["cached"] for row in found} == {"", "exact"}
+    assert {(row["model"], row["provider"]) for row in found} == {("meter/e", "meter")}
     assert money(found) == Counter([(EMBEDDED, None), (0, EMBEDDED)])
 
 
@@ -461,3 +481,69 @@ async def test_another_tenant_sees_none_of_the_rows(
         found = await database.execute_query(query, tenant_id=tenant)
         assert {row["tenant_id"] for row in found} == {tenant}
     assert await database.execute_query(query, tenant_id=f"{acme}-3") == []
+
+
+def sharing(meter: Meter, log: UsageLog) -> LLMGateway:
+    return create_gateway(
+        [meter], "meter/m", default_embedding_model="meter/e", governance=Governance(usage=log)
+    )
+
+
+async def test_gateway_that_closes_leaves_the_log_to_the_others(
+    database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    async with sharing(meter, log) as chat:
+        async with sharing(meter, log) as batch:
+            await batch.generate_async("1", tenant_id=acme)
+        await chat.generate_async("2", tenant_id=acme)
+        assert len(await rows(database, log, acme)) == 2
+        assert (await log.health()).status == "ok"
+
+    assert (await log.health()).status == "down"
+
+
+async def test_log_that_was_closed_is_opened_again(
+    database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    for number in range(3):
+        async with sharing(meter, log) as gateway:
+            await gateway.generate_async(str(number), tenant_id=acme)
+            assert len(await rows(database, log, acme)) == number + 1
+
+
+async def test_gateways_that_come_and_go_at_once_lose_no_row(
+    database: Database, log: UsageLog, meter: Meter, acme: str
+) -> None:
+    async def come_and_go(number: int) -> None:
+        for turn in range(5):
+            async with sharing(meter, log) as gateway:
+                await gateway.generate_async(f"{number} {turn}", tenant_id=acme)
+
+    await asyncio.gather(*(come_and_go(number) for number in range(5)))
+
+    assert (await log.health()).status == "down"
+    async with log:
+        assert len(await rows(database, log, acme)) == 25
+
+
+async def test_log_that_is_not_open_passes_no_call_on(
+    log: UsageLog, meter: Meter, acme: str
+) -> None:
+    gateway = sharing(meter, log)
+    with pytest.raises(ConfigurationError, match="not open"):
+        await gateway.generate_async("Why?", tenant_id=acme)
+    with pytest.raises(ConfigurationError, match="not open"):
+        await gateway.embed(["one"], tenant_id=acme)
+
+    assert meter.calls == 0
+    await gateway.aclose()
+
+
+async def test_flush_of_a_log_that_is_not_open_is_refused_at_once(
+    log: UsageLog, meter: Meter
+) -> None:
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="not open"):
+            await log.flush()
+        async with sharing(meter, log):
+            await asyncio.wait_for(log.flush(), 10)

@@ -52,6 +52,7 @@ def line(
 ) -> Line:
     notes = CallNotes(model=model, provider="p", attempts=1)
     notes.spent = Usage(100, 10, None if cost is None else Decimal(cost), 40, 20, 4, 0, 12)
+    notes.price_version = "listed" if cost == "0.5" else "listed+own-unread"
     notes.saved_usd = None if saved is None else Decimal(saved)
     by = Attribution(feature=feature)
     request = ChatRequest(model, (), None, None, ())
@@ -98,6 +99,18 @@ async def test_sums_are_told_apart_by_what_is_asked_for(
     assert (everything.saved_usd, everything.mean_seconds) == (Decimal("0.05"), 0.25)
     [summary] = await reports.usage_by("feature", where={"feature": "summary"}, tenant_id=acme)
     assert (summary.group, summary.cost_usd) == (("summary",), Decimal("0.4"))
+
+
+async def test_sums_tell_costs_by_other_prices_than_the_unknown_own_ones_apart(
+    reports: UsageReports, database: PostgresDatabase, acme: str
+) -> None:
+    await put(database, [line(acme, NOON), line(acme, NOON, cost="0.1", salt=1)])
+
+    found = await reports.usage_by("price_version", tenant_id=acme)
+    assert [(each.group, each.cost_usd) for each in found] == [
+        (("listed",), Decimal("0.5")),
+        (("listed+own-unread",), Decimal("0.1")),
+    ]
 
 
 async def test_sums_tell_cache_writes_and_calls_whose_use_was_lost(

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motadata.core.database import PostgresDatabase, PostgresTransaction
-from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConfigurationError, GatewayError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Completion, Usage
 from motadata.core.protocols import CachePolicy, Database
@@ -127,6 +127,76 @@ async def test_rows_that_shutdown_could_not_send_are_sent_by_the_next_start(
         await until(lambda: len(folders(tmp_path)) == 1)
         assert await counted(database, acme) == 3
     assert folders(tmp_path) == []
+
+
+async def test_rows_that_closing_could_not_send_are_sent_when_the_log_is_opened_again(
+    plug: Unplugged, database: Database, acme: str, tmp_path: Path
+) -> None:
+    log = UsageLog(as_database(plug), tmp_path, POLICY)
+    plug.down = True
+    async with log:
+        for number in range(3):
+            await record(log, acme, number)
+    plug.down = False
+    async with log:
+        await until(lambda: len(folders(tmp_path)) == 1)
+        assert await counted(database, acme) == 3
+
+
+async def test_flush_that_waits_ends_with_the_log(
+    plug: Unplugged, acme: str, tmp_path: Path
+) -> None:
+    plug.down = True
+    async with UsageLog(as_database(plug), tmp_path, POLICY) as log:
+        await record(log, acme)
+        flushing = asyncio.create_task(log.flush())
+        await asyncio.wait_for(plug.tried.wait(), 10)
+    with pytest.raises(GatewayError, match="ended before"):
+        await asyncio.wait_for(flushing, 10)
+
+
+async def test_calls_that_end_after_the_log_was_closed_are_sent_by_the_next_opening(
+    database: Database, acme: str, tmp_path: Path
+) -> None:
+    let = asyncio.Event()
+
+    async def proceed(_call: Call[ChatRequest]) -> Completion:
+        await let.wait()
+        return Completion("", "m")
+
+    request = ChatRequest("p/m", (), None, None, ())
+    log = UsageLog(database, tmp_path, POLICY)
+    async with log:
+        calls = [
+            asyncio.create_task(
+                log.chat(Call(request, NotImplemented, 1.0, acme, None, "use"), proceed)
+            )
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+    let.set()
+    await asyncio.gather(*calls)
+    await until(lambda: len(folders(tmp_path)) > 0)
+    async with log:
+        await until(lambda: len(folders(tmp_path)) == 1)
+        assert await counted(database, acme) == 3
+
+
+async def test_call_for_which_the_disk_has_no_room_is_sent_by_the_next_opening(
+    database: Database, acme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    log = UsageLog(database, tmp_path, POLICY)
+    with monkeypatch.context() as disk:
+        disk.setattr(Folder, "append", full)
+        async with log:
+            await record(log, acme)
+        await until(lambda: folders(tmp_path) == [])
+    async with log:
+        await asyncio.wait_for(log.flush(), 10)
+        assert await counted(database, acme) == 1
 
 
 async def test_segment_that_is_sent_twice_counts_once(
@@ -278,6 +348,21 @@ async def test_disk_that_has_room_again_keeps_the_refused_rows(
         assert await send_all(log, tmp_path) == ""
 
     assert set_aside(tmp_path) == [3 * size]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"interval": bad} for bad in (0, -1.0, float("nan"), float("inf"), "1", True, None)),
+        *({"closing": bad} for bad in (-1.0, float("nan"), "1")),
+        {"most_queued": float("nan")},
+        {"timeout": float("nan")},
+    ],
+    ids=str,
+)
+def test_policy_that_cannot_work_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError):
+        UsagePolicy(**wrong)  # type: ignore[arg-type]  # that is the point
 
 
 async def test_directory_that_cannot_be_written_is_refused(

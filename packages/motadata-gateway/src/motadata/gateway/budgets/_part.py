@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +12,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from motadata.core.clock import SYSTEM_CLOCK, Clock
-from motadata.core.errors import BudgetExceededError, ConfigurationError
+from motadata.core.errors import BudgetExceededError, ConfigurationError, DatabaseError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.protocols import Database
 from motadata.core.resilience import remaining
@@ -50,8 +52,12 @@ class Budgets:
 
     Args:
         database: Where the gateway's migrations have run.
-        budgets: Those that every tenant has, or what says which a tenant has.
-        on_soft_limit: Told once a period, by the instance that notices first.
+        budgets: Those that every tenant has, or a function that says which a tenant has. It is
+            called for each call and must return at once: a plain function, not an `async` one. No
+            two of a tenant's budgets have the same name.
+        on_soft_limit: Told once a period, by the instance that notices first. An `async` function,
+            which has 30 seconds; a plain one is called as well, on the event loop, and must return
+            at once. What it raises is logged.
         without_database: Whether calls are refused while the database is away, or allowed and
             counted later.
         report_every: Seconds between two reports of what was spent.
@@ -63,7 +69,8 @@ class Budgets:
         now: Says which period it is; returns an aware datetime.
 
     Raises:
-        ConfigurationError: A number is not positive, or the lease does not outlast two reports.
+        ConfigurationError: A number is not positive, the lease does not outlast two reports, two
+            budgets have one name, or something that is given is not of its kind.
     """
 
     def __init__(
@@ -80,16 +87,25 @@ class Budgets:
         clock: Clock = SYSTEM_CLOCK,
         now: Callable[[], datetime] = _now,
     ) -> None:
-        if not (report_every > 0 and timeout > 0 and lease > 2 * report_every):
+        numbers = (report_every, timeout, lease)
+        if not all(_is_time(number) for number in numbers) or lease <= 2 * report_every:
             message = f"report_every={report_every!r}, lease={lease!r}, timeout={timeout!r}."
             raise ConfigurationError(message, remedy="Let a lease outlast two reports.")
-        budgets_of: BudgetsOf = budgets if callable(budgets) else lambda _tenant: budgets
+        if without_database not in ("refuse", "allow"):
+            message = f"without_database={without_database!r} is none."
+            raise ConfigurationError(message, remedy="Use 'refuse' or 'allow'.")
+        tell: object = on_soft_limit
+        if tell is not None and not callable(tell):
+            message = f"on_soft_limit={tell!r} is no function."
+            raise ConfigurationError(message, remedy="Pass an async one, or leave it out.")
+        budgets_of = _budgets_of(budgets)
         self._estimator = estimator or USUAL
+        self._goes_on_alone = without_database == "allow"
         self._shares = Shares(
             budgets_of,
             Ledger(database, lease, timeout),
             on_soft_limit=on_soft_limit,
-            goes_on_alone=without_database == "allow",
+            goes_on_alone=self._goes_on_alone,
             report_every=report_every,
             clock=clock,
             now=now,
@@ -103,7 +119,8 @@ class Budgets:
         Raises:
             BudgetExceededError: It is not covered; says by which budget, and when that resets.
             ConfigurationError: A budget of money does not know what the model costs.
-            DatabaseError: The record of budgets is away, or slower than the call may be.
+            DatabaseError: The record of budgets is away, or slower than the call may be, or only
+                the tenant's own prices may say what the model costs, and they cannot be read.
         """
         tenant = resolve_tenant(call.tenant_id)
         shares = self._shares.of(tenant)
@@ -137,7 +154,8 @@ class Budgets:
         Raises:
             BudgetExceededError: They are not; says by which budget, and when that resets.
             ConfigurationError: A budget of money does not know what the model costs.
-            DatabaseError: The record of budgets is away, or slower than the call may be.
+            DatabaseError: The record of budgets is away, or slower than the call may be, or only
+                the tenant's own prices may say what the model costs, and they cannot be read.
         """
         tenant = resolve_tenant(call.tenant_id)
         shares = self._shares.of(tenant)
@@ -192,7 +210,13 @@ class Budgets:
         tokens = expected.input_tokens + expected.output_tokens
         if not any(share.budget.counts_money for share in shares):
             return Amount(tokens=tokens)
-        return Amount(expected_cost(call, expected), tokens)
+        try:
+            return Amount(expected_cost(call, expected), tokens)
+        except DatabaseError:
+            if not self._goes_on_alone:
+                raise
+            # Nobody knows what it costs, nor will anybody who settles it.
+            return Amount(tokens=tokens)
 
     def _actual(self, call: Call[Request], usage: Usage, amount: Amount, before: int) -> Amount:
         """Return what a call has spent, requests whose answers were lost on the way included."""
@@ -249,6 +273,41 @@ class Budgets:
     def _settle(shares: Sequence[Share], amount: Amount, actual: Amount) -> None:
         for share in shares:
             share.settle(amount, actual)
+
+
+def _is_time(number: object) -> bool:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return False
+    return math.isfinite(number) and number > 0
+
+
+def _budgets_of(budgets: Sequence[Budget] | BudgetsOf) -> BudgetsOf:
+    """Return what says which budgets a tenant has, and holds to it that they are some."""
+    if not callable(budgets):
+        same = _checked(budgets)
+        return lambda _tenant: same
+    if inspect.iscoroutinefunction(budgets) or inspect.iscoroutinefunction(
+        getattr(budgets, "__call__", None)  # noqa: B004 - of an object that can be called
+    ):
+        message = "The function that says which budgets a tenant has is async."
+        remedy = "Pass a plain one: look up beforehand what it has to wait for."
+        raise ConfigurationError(message, remedy=remedy)
+    return lambda tenant: _checked(budgets(tenant))
+
+
+def _checked(given: object) -> Sequence[Budget]:
+    if inspect.iscoroutine(given):
+        given.close()  # nobody will wait for it
+    budgets = tuple(given) if isinstance(given, Sequence) else (given,)
+    found = [budget for budget in budgets if isinstance(budget, Budget)]
+    if not isinstance(given, Sequence) or len(found) < len(budgets):
+        message = f"The budgets are no sequence of `Budget`, but a {type(given).__name__}."
+        raise ConfigurationError(message, remedy="Pass a list of them.")
+    names = [budget.name for budget in found]
+    if len(set(names)) < len(names):
+        message = f"Two of the budgets {', '.join(sorted(names))} have one name."
+        raise ConfigurationError(message, remedy="Name each differently: it names the record.")
+    return found
 
 
 def _cheaper(shares: Sequence[Share]) -> str | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from typing import Literal
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Literal
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.tenancy import Identifier, TenantId
 
 
 Period = Literal["day", "month"]
+Money = Decimal | int | str | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class Amount:
 class Budget:
     """What each tenant that has this budget may spend in each period, which begins at 0:00 UTC.
 
+    Money may be given as a `Decimal`, an `int`, a `str`, or a `float`, too, and is a `Decimal`
+    from then on: what is written is what counts, so that 0.1 is a tenth exactly.
+
     Attributes:
         name: Identifies it: `[A-Za-z0-9_-]{1,64}`.
         period: How long it lasts.
@@ -52,7 +56,8 @@ class Budget:
         cheaper_model: Full name of the model that is asked beyond a soft limit; None asks as ever.
 
     Raises:
-        ConfigurationError: It limits nothing, or a number is not positive.
+        ConfigurationError: It limits nothing, a limit is no finite number above 0, a soft limit is
+            above its limit, or a cheaper model is named and no soft limit leads to it.
         InvalidIdentifierError: The name breaks the grammar of identifiers.
     """
 
@@ -64,17 +69,77 @@ class Budget:
     soft_tokens: int | None = None
     cheaper_model: str | None = None
 
+    if TYPE_CHECKING:
+        # The one that is made, for type checkers: it takes more kinds of money than it keeps.
+        def __init__(
+            self,
+            *,
+            name: str,
+            period: Period = "month",
+            usd: Money | None = None,
+            tokens: int | None = None,
+            soft_usd: Money | None = None,
+            soft_tokens: int | None = None,
+            cheaper_model: str | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        """Refuse what limits nothing."""
+        """Refuse what limits nothing, or cannot be meant; make money exact."""
         Identifier(self.name)
         if self.period not in ("day", "month"):
             message = f"period={self.period!r} of the budget {self.name!r} is none."
             raise ConfigurationError(message, remedy="Use 'day' or 'month'.")
-        limits = (self.usd, self.tokens, self.soft_usd, self.soft_tokens)
-        given = [limit for limit in limits if limit is not None]
-        if not given or any(not limit > 0 for limit in given):
-            message = f"The budget {self.name!r} has no limit, or one that is not above 0."
-            raise ConfigurationError(message, remedy="Give at least one limit, each above 0.")
+        for field in ("usd", "soft_usd"):
+            object.__setattr__(self, field, self._money(field))
+        for field in ("tokens", "soft_tokens"):
+            self._check_tokens(field)
+        if not self.counts_money and self.tokens is None and self.soft_tokens is None:
+            message = f"The budget {self.name!r} has no limit."
+            raise ConfigurationError(message, remedy="Give at least one.")
+        self._check_soft_limits()
+
+    def _money(self, field: str) -> Decimal | None:
+        given: object = getattr(self, field)
+        if given is None:
+            return None
+        if isinstance(given, int | float | str | Decimal) and not isinstance(given, bool):
+            try:
+                # By its text: the one of a float is what was written.
+                money = given if isinstance(given, Decimal) else Decimal(str(given))
+                if money.is_finite() and 0 < money <= PLENTY.usd:
+                    return money
+            except InvalidOperation:
+                pass
+        raise self._no_limit(field, given, "a finite number of US dollars")
+
+    def _check_tokens(self, field: str) -> None:
+        given: object = getattr(self, field)
+        if given is None:
+            return
+        whole = isinstance(given, int) and not isinstance(given, bool)
+        if not (whole and 0 < given <= PLENTY.tokens):  # type: ignore[operator]  # it is an int
+            raise self._no_limit(field, given, "a whole number of tokens")
+
+    def _no_limit(self, field: str, given: object, wanted: str) -> ConfigurationError:
+        message = f"{field}={given!r} of the budget {self.name!r} is no limit."
+        remedy = f"Give {wanted}, above 0 and at most {PLENTY.tokens:,}, or leave it out."
+        return ConfigurationError(message, remedy=remedy)
+
+    def _check_soft_limits(self) -> None:
+        money = (self.soft_usd, self.usd)
+        tokens = (self.soft_tokens, self.tokens)
+        if _is_above(*money) or _is_above(*tokens):
+            message = f"A soft limit of the budget {self.name!r} is above its limit."
+            raise ConfigurationError(message, remedy="It would never be reached; lower it.")
+        cheaper: object = self.cheaper_model
+        if cheaper is None:
+            return
+        if not isinstance(cheaper, str) or not cheaper:
+            message = f"cheaper_model={cheaper!r} of the budget {self.name!r} is none."
+            raise ConfigurationError(message, remedy="Name it like 'openai/gpt-4o-mini'.")
+        if self.soft_usd is None and self.soft_tokens is None:
+            message = f"The budget {self.name!r} has a cheaper model, and no soft limit."
+            raise ConfigurationError(message, remedy="Give `soft_usd` or `soft_tokens`, too.")
 
     @property
     def counts_money(self) -> bool:
@@ -104,6 +169,10 @@ class Budget:
         """Tell whether a soft limit is reached."""
         money = self.soft_usd is not None and spent.usd >= self.soft_usd
         return money or (self.soft_tokens is not None and spent.tokens >= self.soft_tokens)
+
+
+def _is_above(soft: Decimal | int | None, limit: Decimal | int | None) -> bool:
+    return soft is not None and limit is not None and soft > limit
 
 
 NOTHING = Amount()

@@ -23,7 +23,7 @@ _IDLE: Final = 3.0
 """Reports, or waits for the database, without a call, after which a share is given back."""
 
 BudgetsOf = Callable[[TenantId], Sequence[Budget]]
-Told = Callable[[SoftLimitReached], Awaitable[None]]
+Told = Callable[[SoftLimitReached], Awaitable[None] | None]
 
 _log = get_logger("gateway")
 
@@ -147,6 +147,8 @@ class Shares:
 async def _told(tell: Told, reached: SoftLimitReached) -> None:
     try:
         async with asyncio.timeout(_LONGEST_TELLING):
-            await tell(reached)
+            telling = tell(reached)
+            if telling is not None:
+                await telling
     except Exception as error:  # noqa: BLE001 - the platform's own code; calls do not depend on it
         _log.warning("soft_limit_not_told", budget=reached.budget.name, kind=type(error).__name__)

@@ -3,20 +3,25 @@
 One writes what came since the last interval into a segment and waits for the disk. The other sends
 the oldest segment to the database and deletes it when all of it is there. Whatever happens to the
 process or to the database, a line that is on disk arrives, once.
+
+One delivery runs once. A log that is opened again makes another, which goes on where the one before
+ended; a line that comes between the two is left on the disk for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from motadata.core.errors import SDKError
+from motadata.core.errors import GatewayError, SDKError
 from motadata.core.observability import counter, get_logger
 from motadata.core.protocols import Database
 from motadata.gateway.usage import _spool as spool
@@ -62,7 +67,7 @@ class Delivery:
         self._database = database
         self._directory = directory
         self._policy = policy
-        self._queue: list[Line] = []
+        self._queue: deque[Line] = deque()
         self._taken = self._arrived = 0
         self._number = 0
         self._since = 0.0
@@ -75,6 +80,8 @@ class Delivery:
         self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._folder: Folder | None = None
+        self._ending = self._ended = self._leaving = False
+        self._leaves = threading.Lock()
         self._tries = 0
         self.dropped = 0
         self.failing = ""
@@ -85,12 +92,17 @@ class Delivery:
         return self._bytes
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has started, and nobody has begun to close it."""
+        return self._folder is not None and not self._ending
+
+    @property
     def running(self) -> bool:
         """Whether both tasks are at work."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def take(self, line: Line) -> None:
-        """Take a line; never waits."""
+        """Take a line; never waits. One that comes after the end is left on the disk."""
         waiting = len(self._queue)
         if waiting >= self._policy.most_queued or self._bytes >= self._policy.most_bytes:
             self.dropped += 1
@@ -99,6 +111,9 @@ class Delivery:
                 _log.error("usage_dropped", queued=waiting, bytes=self._bytes)
             return
         self._queue.append(line)
+        if self._ended:
+            self._leave()
+            return
         self._taken += 1
         if not waiting:
             self._since = time.monotonic()
@@ -106,20 +121,34 @@ class Delivery:
         elif waiting == self._policy.most_queued // 2:
             self._hurry.set()
 
-    async def start(self) -> None:
-        """Open the folder and start the tasks.
+    async def start(self, before: Delivery) -> None:
+        """Open the folder, take over what one that has ended still holds, and start the tasks.
 
         Raises:
             ConfigurationError: The directory cannot be written.
         """
-        self._folder = await asyncio.to_thread(Folder.create, self._directory)
-        for work in (self._write_on(self._folder), self._send_on()):
-            self._tasks.add(asyncio.create_task(work, name="gateway-usage"))
+        folder = await asyncio.to_thread(Folder.create, self._directory)
+        await asyncio.to_thread(before.wait_for_leaving)
+        self._folder = folder
+        self.dropped += before.dropped
+        for line in before.rest():
+            self.take(line)
+        for work in (self._write_on(folder), self._send_on()):
+            task = asyncio.create_task(work, name="gateway-usage")
+            task.add_done_callback(self._told_of_a_move)
+            self._tasks.add(task)
 
     async def arrived(self) -> None:
-        """Return when the database has all lines that were taken so far."""
+        """Return when the database has all lines that were taken so far.
+
+        Raises:
+            GatewayError: It ended before; what is missing waits on the disk.
+        """
         target = self._taken
         while self._arrived < target:
+            if not self.running:
+                message = "The usage log ended before the database had every call."
+                raise GatewayError(message, remedy="Open it again: what waits on disk is sent.")
             self._hurry.set()
             moved = self._moved
             await moved.wait()
@@ -128,10 +157,11 @@ class Delivery:
         """Write what is left to the disk, and send what the database takes in time."""
         if self._folder is None:
             return
+        self._ending = True
         try:
             async with asyncio.timeout(self._policy.closing):
                 await self.arrived()
-        except TimeoutError:
+        except (TimeoutError, GatewayError):
             _log.warning("usage_kept_on_disk", bytes=self._bytes, queued=len(self._queue))
         finally:
             await self._end(self._folder)
@@ -140,17 +170,65 @@ class Delivery:
         self._closing.set()
         for event in (self._came, self._hurry, self._stored):
             event.set()
-        # Ending takes as long as the disk and one statement do: a statement that is under way is
-        # waited for, since its rows are on disk in any case.
-        if self._tasks:
+        try:
+            # Ending takes as long as the disk and one statement do: a statement that is under way
+            # is waited for, since its rows are on disk in any case.
             await asyncio.wait(self._tasks, timeout=self._policy.timeout)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks, timeout=self._policy.timeout)
+            await self._write(folder)  # what came since the task that writes has ended
+        finally:
+            self._ended = True
+            if self._queue:
+                self._leave()
         for other in {segment.folder for segment in self._pending} | {folder}:
             await asyncio.to_thread(other.close)
         self._folder = None
+
+    def wait_for_leaving(self) -> None:
+        """Wait until what came after the end is on the disk, if that is being written; blocks."""
+        with self._leaves:
+            pass
+
+    def rest(self) -> list[Line]:
+        """Hand over what came after the end and is not on the disk."""
+        lines: list[Line] = []
+        with suppress(IndexError):  # another thread takes from it, too
+            while True:
+                lines.append(self._queue.popleft())
+        return lines
+
+    def _leave(self) -> None:
+        """Write lines to the disk, for the next start to send; not on the event loop."""
+        if self._leaving:
+            return
+        self._leaving = True
+        try:
+            asyncio.get_running_loop().run_in_executor(None, self._write_and_leave)
+        except RuntimeError:  # the loop ends, and takes on no threads any more
+            self._write_and_leave()
+
+    def _write_and_leave(self) -> None:
+        with self._leaves:
+            self._leaving = False  # first: a line that comes from here on is written by the next
+            lines = self.rest()
+            if not lines:
+                return
+            try:
+                folder = Folder.create(self._directory)
+                try:
+                    folder.append(folder.segment(1), lines)
+                finally:
+                    folder.close()
+            except (SDKError, OSError) as error:
+                # The next start takes them over; nothing else is left to try.
+                self._queue.extendleft(reversed(lines))
+                _log.error("usage_not_written", calls=len(lines), kind=type(error).__name__)
+
+    def _told_of_a_move(self, _ended: object = None) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def _write_on(self, folder: Folder) -> None:
         while not self._closing.is_set():
@@ -164,7 +242,7 @@ class Delivery:
     async def _write(self, folder: Folder) -> None:
         self._hurry.clear()
         async with self._disk:
-            lines, self._queue = self._queue, []
+            lines, self._queue = list(self._queue), deque()
             self._came.clear()
             if not lines:
                 return
@@ -173,7 +251,7 @@ class Delivery:
                 size = await asyncio.to_thread(folder.append, segment.path, lines)
             except OSError as error:
                 _log.error("usage_not_written", errno=error.errno)
-                self._queue = lines + self._queue
+                self._queue.extendleft(reversed(lines))
                 self._since = time.monotonic()
                 self._came.set()
                 return
@@ -236,8 +314,7 @@ class Delivery:
         self._pending.popleft()
         self._bytes -= segment.size
         self._arrived = max(self._arrived, segment.until)
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._told_of_a_move()
         if segment.folder is not self._folder and not self._remaining(segment.folder):
             await asyncio.to_thread(segment.folder.close)
         return True

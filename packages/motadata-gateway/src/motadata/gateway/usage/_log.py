@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from asyncio import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from motadata.core.errors import SDKError
+from motadata.core.errors import ConfigurationError, SDKError
 from motadata.core.identifiers import new_id
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.observability import current_trace_id, histogram
@@ -45,6 +45,12 @@ class UsageLog:
     there they go to the database; while it is down they wait on disk, and the next start sends what
     a crash left there. Entered and left with the gateway that it is a part of.
 
+    Several gateways of one event loop may share a log, at once or one after the other: the first
+    that enters opens it, the last that leaves closes it, and who enters then opens it again. While
+    it is not open it passes no call on, so that none is paid for that nobody would write down. A
+    call that began before the log was closed and ends later is left on the disk, and sent by the
+    next opening, as are those that the database did not take in time.
+
     Args:
         database: Where `motadata.gateway.migrations` has run.
         directory: Where lines wait; on a local disk. Instances may share it.
@@ -55,7 +61,11 @@ class UsageLog:
         self, database: Database, directory: Path, policy: UsagePolicy | None = None
     ) -> None:
         self._policy = policy or UsagePolicy()
-        self._delivery = Delivery(database, Path(directory), self._policy)
+        self._database = database
+        self._directory = Path(directory)
+        self._delivery = self._new_delivery()
+        self._users = 0
+        self._turn = asyncio.Lock()
 
     async def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
@@ -63,8 +73,11 @@ class UsageLog:
         """Write a conversation down, however it ends.
 
         Raises:
+            ConfigurationError: The log is not open; nobody was asked.
             SDKError: What the call raised.
         """
+        if not self._delivery.is_open:
+            raise _not_open()
         course = _begun(call.notes)
         passed = call
         if call.emit is not None:
@@ -78,6 +91,8 @@ class UsageLog:
         course.finish_reason = answer.finish_reason
         if self._policy.texts:
             course.answered = answer.text[:_LONGEST_TEXT]
+        if answer.cached and not call.notes.model:
+            _name(call.notes, answer.model)
         self._take(call, course, "chat")
         # Not `replace`: this is on the way of every call, and three times as fast.
         return Completion(
@@ -98,8 +113,11 @@ class UsageLog:
         """Write an embedding down, however it ends; its texts are never kept.
 
         Raises:
+            ConfigurationError: The log is not open; nobody was asked.
             SDKError: What the call raised.
         """
+        if not self._delivery.is_open:
+            raise _not_open()
         course = _begun(call.notes)
         try:
             result = await proceed(call)
@@ -107,14 +125,24 @@ class UsageLog:
             _failed(course, call.notes, error)
             self._take(call, course, "embedding")
             raise
+        if call.notes.cached and not call.notes.model:
+            _name(call.notes, result.model)
         self._take(call, course, "embedding")
         return result
 
     async def flush(self) -> None:
-        """Return when the database has every call that has ended by now.
+        """Return when the database has every call that has ended since the log was opened.
 
-        It waits as long as the database is down: put it under a timeout.
+        It waits as long as the database is down: put it under a timeout. What an earlier opening
+        or another instance left on the disk is not waited for.
+
+        Raises:
+            ConfigurationError: The log is not open.
+            GatewayError: It was closed, or failed, before the database had all; the rest waits on
+                the disk.
         """
+        if not self._delivery.is_open:
+            raise _not_open()
         await self._delivery.arrived()
 
     async def health(self) -> Health:
@@ -130,12 +158,17 @@ class UsageLog:
         return Health("ok")
 
     async def __aenter__(self) -> Self:
-        """Open the folder, and take over what instances left that are gone.
+        """Open the folder, and take over what instances left that are gone; join who did so before.
 
         Raises:
             ConfigurationError: The directory cannot be written.
         """
-        await self._delivery.start()
+        async with self._turn:
+            if not self._delivery.is_open:
+                delivery = self._new_delivery()
+                await delivery.start(self._delivery)
+                self._delivery = delivery
+            self._users += 1
         return self
 
     async def __aexit__(
@@ -144,8 +177,18 @@ class UsageLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Write what is left; what the database does not take in time waits on disk."""
-        await self._delivery.close()
+        """Write what is left, if nobody else uses the log.
+
+        What the database does not take in time waits on disk.
+        """
+        # Before waiting: who is cancelled while another one opens or closes the log has left it.
+        self._users -= 1
+        async with self._turn:
+            if not self._users:
+                await self._delivery.close()
+
+    def _new_delivery(self) -> Delivery:
+        return Delivery(self._database, self._directory, self._policy)
 
     def _take(
         self,
@@ -162,9 +205,25 @@ class UsageLog:
         self._delivery.take(Line(str(call.tenant_id), body))
 
 
+def _not_open() -> ConfigurationError:
+    message = "The usage log is not open, so nothing is written down."
+    remedy = "Enter the gateway, or the log itself, with `async with`, and call within the block."
+    return ConfigurationError(message, remedy=remedy)
+
+
 def _begun(notes: CallNotes) -> Course:
     notes.call_id = str(new_id())
     return Course(time.time(), time.perf_counter())
+
+
+def _name(notes: CallNotes, model: str) -> None:
+    """Note whose answer came from a cache; a name without a provider is a route's, and says less.
+
+    Vectors are kept under the name that was asked, so nobody knows which model of a route it was.
+    """
+    provider, slash, _ = model.partition("/")
+    if slash:
+        notes.provider, notes.model = provider, model
 
 
 def _timing_first(emit: Emit, notes: CallNotes, course: Course) -> Emit:
@@ -201,7 +260,7 @@ def _failed(course: Course, notes: CallNotes, error: BaseException) -> None:
 def _code(error: BaseException) -> str:
     if isinstance(error, SDKError):
         return error.code
-    return "cancelled" if isinstance(error, CancelledError) else "internal_error"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "internal_error"
 
 
 def _asked(request: ChatRequest | EmbeddingRequest) -> str | None:

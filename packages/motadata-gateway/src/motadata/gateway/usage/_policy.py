@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from motadata.core.errors import ConfigurationError
@@ -38,9 +39,16 @@ class UsagePolicy:
     def __post_init__(self) -> None:
         """Refuse numbers that cannot work."""
         for name in ("interval", "most_queued", "most_bytes", "segment_bytes", "timeout"):
-            if getattr(self, name) <= 0:
-                message = f"{name}={getattr(self, name)!r} is not positive."
+            number = getattr(self, name)
+            if not (_is_finite(number) and number > 0):
+                message = f"{name}={number!r} is not positive."
                 raise ConfigurationError(message, remedy="Pass a positive number.")
-        if self.closing < 0:
-            message = f"closing={self.closing!r} is negative."
+        if not (_is_finite(self.closing) and self.closing >= 0):
+            message = f"closing={self.closing!r} is no number of seconds."
             raise ConfigurationError(message, remedy="Pass 0 or more seconds.")
+
+
+def _is_finite(number: object) -> bool:
+    return (
+        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    )

@@ -6,13 +6,13 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from weakref import WeakValueDictionary
 
 from motadata.core.clock import SYSTEM_CLOCK, Clock
-from motadata.core.errors import SDKError
+from motadata.core.errors import ConfigurationError, DatabaseError, SDKError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import counter, get_logger
 from motadata.core.resilience import remaining
@@ -24,9 +24,16 @@ from motadata.gateway.usage._prices import PriceTable, Tariff, packaged_prices
 
 _KEPT: Final = 60.0
 _KEPT_AFTER_FAILURE: Final = 10.0
+"""Seconds for which prices of a tenant that cannot be understood are not read again."""
 _MOST_TENANTS: Final = 10_000
 _LONGEST_READ: Final = 1.0
+_PAUSE: Final = 0.5
+"""Seconds after a failure of the database in which nobody asks it for prices."""
+_OUTAGE: Final = 5.0
+"""Seconds after a failure in which one call at a time asks; later, each does so again."""
 _STATED: Final = "stated"
+UNREAD: Final = "own-unread"
+"""Marks the version of prices that were used while the tenant's own were not known."""
 
 _log = get_logger("gateway")
 _unpriced = counter(
@@ -37,11 +44,42 @@ _unpriced = counter(
 
 
 @dataclass(frozen=True, slots=True)
+class _Prices:
+    """What a tenant's calls cost; a `Price`, of which budgets look at `unread`.
+
+    Attributes:
+        pricing: Knows the listed prices.
+        own: The tenant's own; None when it has none, or they are not known.
+        unread: Why they are not known; None when they are, if only from before an outage.
+    """
+
+    pricing: Pricing
+    own: PriceTable | None = None
+    unread: SDKError | None = None
+
+    def __call__(self, notes: CallNotes, usage: Usage) -> Usage:
+        """Add the cost to a usage, and note the version of the prices."""
+        priced = self.pricing._priced(self.own, notes, usage)  # noqa: SLF001 - a part of it
+        if self.unread is not None:
+            version = notes.price_version
+            notes.price_version = f"{version}+{UNREAD}" if version else UNREAD
+        return priced
+
+
+@dataclass(frozen=True, slots=True)
 class _Own:
     """A tenant's own prices as they were read last, and until when they count."""
 
-    price: Price
+    price: _Prices
     until: float
+
+
+@dataclass(slots=True)
+class _Failure:
+    """When the database failed last, and whether a call is finding out if that is over."""
+
+    at: float
+    probing: bool = False
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -55,8 +93,12 @@ class Pricing:
     """Adds to each answer what the provider charges for it.
 
     A tenant's own price counts first, then what the provider states itself, then the table. A model
-    without any price costs None, and is counted as `motadata.gateway.unpriced_calls`. Own prices
-    that cannot be read within a second are logged, and those known before count on.
+    without any price costs None, and is counted as `motadata.gateway.unpriced_calls`.
+
+    Own prices that cannot be read within a second are logged, and those known before count on. When
+    none were known before, the others count, and `price_version` ends in `own-unread`: what such a
+    call is said to cost may not be what the tenant pays. While the database is away, one call at a
+    time asks it for prices, half a second after the last that did.
 
     Args:
         table: None means the prices that come with the package.
@@ -74,9 +116,10 @@ class Pricing:
         self._table = table
         self._overrides = overrides
         self._clock = clock
-        self._listed: Price = partial(self._priced, None)
+        self._listed = _Prices(self)
         self._own: OrderedDict[str, _Own] = OrderedDict()
         self._reading: WeakValueDictionary[str, _Reading] = WeakValueDictionary()
+        self._failure: _Failure | None = None
 
     async def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
@@ -131,23 +174,50 @@ class Pricing:
             known = self._own.get(tenant)
             if known is not None and self._clock.now() < known.until:
                 return known.price
-            price = self._listed if known is None else known.price
-            kept = _KEPT
+            failure = self._present_failure()
+            if failure is not None:
+                if failure.probing or self._clock.now() < failure.at + _PAUSE:
+                    return self._without(_away(tenant), known)
+                failure.probing = True
             try:
-                async with asyncio.timeout(_LONGEST_READ):
-                    own = await overrides.table(tenant_id=tenant, timeout=_LONGEST_READ)
-                price = self._listed if own is None else partial(self._priced, own)
-            except (SDKError, TimeoutError) as error:
-                if remaining() == 0.0:
-                    raise  # it says nothing about the prices that the caller has no time left
-                kept = _KEPT_AFTER_FAILURE
-                code = getattr(error, "code", "timeout")
-                _log.warning("own_prices_not_read", tenant_id=tenant, code=code)
-            self._own[tenant] = _Own(price, self._clock.now() + kept)
-            self._own.move_to_end(tenant)
-            if len(self._own) > _MOST_TENANTS:
-                self._own.popitem(last=False)
-            return price
+                return await self._asked(overrides, tenant, known)
+            finally:
+                if failure is not None:
+                    failure.probing = False
+
+    def _present_failure(self) -> _Failure | None:
+        """Return the database's failure if it may go on, so that not every call tries it."""
+        failure = self._failure
+        if failure is None or failure.probing or self._clock.now() < failure.at + _OUTAGE:
+            return failure
+        self._failure = None
+        return None
+
+    async def _asked(self, overrides: PriceOverrides, tenant: str, known: _Own | None) -> Price:
+        kept, price = _KEPT, self._listed
+        try:
+            async with asyncio.timeout(_LONGEST_READ):
+                own = await overrides.table(tenant_id=tenant, timeout=_LONGEST_READ)
+            if own is not None:
+                price = _Prices(self, own)
+            self._failure = None
+        except (SDKError, TimeoutError) as error:
+            if remaining() == 0.0:
+                raise  # it says nothing about the prices that the caller has no time left
+            code = getattr(error, "code", "timeout")
+            _log.warning("own_prices_not_read", tenant_id=tenant, code=code)
+            if not isinstance(error, ConfigurationError):
+                self._failure = _Failure(self._clock.now())
+                return self._without(_away(tenant, error), known)
+            price, kept = self._without(_not_understood(tenant, error), known), _KEPT_AFTER_FAILURE
+        self._own[tenant] = _Own(price, self._clock.now() + kept)
+        self._own.move_to_end(tenant)
+        if len(self._own) > _MOST_TENANTS:
+            self._own.popitem(last=False)
+        return price
+
+    def _without(self, error: SDKError, known: _Own | None) -> _Prices:
+        return _Prices(self, unread=error) if known is None else known.price
 
     def _priced(self, own: PriceTable | None, notes: CallNotes, usage: Usage) -> Usage:
         tariff: Tariff | None = None
@@ -166,6 +236,21 @@ class Pricing:
             _unpriced.add(1)
             return usage
         return _with_cost(usage, tariff.cost(usage))
+
+
+def _away(tenant: str, cause: BaseException | None = None) -> DatabaseError:
+    # Each tenant's own: what another one's says is none of its business.
+    message = f"The prices of the tenant {tenant!r} could not be read."
+    error = DatabaseConnectionError(message, remedy="Try again.", tenant_id=tenant)
+    error.__cause__ = cause
+    return error
+
+
+def _not_understood(tenant: str, cause: ConfigurationError) -> ConfigurationError:
+    message = f"The prices of the tenant {tenant!r} are not understood."
+    error = ConfigurationError(message, remedy="Put them anew.", tenant_id=tenant)
+    error.__cause__ = cause
+    return error
 
 
 def _with_cost(usage: Usage, cost: Decimal) -> Usage:

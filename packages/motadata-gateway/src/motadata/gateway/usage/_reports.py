@@ -16,7 +16,16 @@ from motadata.gateway.usage._record import COLUMNS
 
 
 Group = Literal[
-    "day", "month", "operation", "model", "provider", "feature", "user", "prompt", "error"
+    "day",
+    "month",
+    "operation",
+    "model",
+    "provider",
+    "feature",
+    "user",
+    "prompt",
+    "error",
+    "price_version",
 ]
 
 _GROUPS: Final[Mapping[str, str]] = {
@@ -29,6 +38,7 @@ _GROUPS: Final[Mapping[str, str]] = {
     "user": "user_id",
     "prompt": "prompt",
     "error": "error",
+    "price_version": "price_version",
 }
 _SUMS: Final = """
 count(*) as calls,
