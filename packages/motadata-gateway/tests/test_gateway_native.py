@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import ssl
 import sys
 import traceback
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -717,3 +719,32 @@ async def test_the_native_lane_never_imports_litellm(openai_server: OpenAIServer
     )
     _, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
+
+
+async def test_a_closed_gateway_leaves_no_session_and_no_connection_open(
+    openai_server: OpenAIServer,
+):
+    openai_server.always(Reply(chunks=("one ", "two ", "three"), delay=0.02))
+    keys = {"openai": "k", "anthropic": "k"}
+    urls = dict.fromkeys(keys, openai_server.url)
+    gc.collect()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        async with create_gateway([*keys], "openai/m", keys, base_urls=urls) as gateway:
+            for model in ("openai/m", "anthropic/m"):
+                await gateway.generate_async("hello", model=model, tenant_id="acme")
+                async with aclosing(gateway.stream("hi", model=model, tenant_id="acme")) as chunks:
+                    await anext(chunks)
+                calls = [
+                    asyncio.create_task(
+                        gateway.generate_async(f"{number}", model=model, tenant_id="acme")
+                    )
+                    for number in range(20)
+                ]
+                await asyncio.sleep(0.03)
+                for call in calls[::2]:
+                    call.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+        gc.collect()
+
+    assert [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)] == []
