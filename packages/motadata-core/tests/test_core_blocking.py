@@ -3,14 +3,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Self
 
 import pytest
 
-from motadata.core.blocking import blocking, run
+from motadata.core.blocking import _background, blocking, run
 from motadata.core.cache import create_memory_cache
 from motadata.core.errors import ConfigurationError, TenantRequiredError
 from motadata.core.tenancy import current_tenant, tenant_scope
@@ -132,6 +132,91 @@ def test_plain_methods_stay_as_they_are() -> None:
 async def test_a_call_from_a_running_event_loop_is_refused_instead_of_blocking_it() -> None:
     with pytest.raises(ConfigurationError, match="event loop"):
         blocking(Component()).whose()
+
+
+class Later:
+    """Awaitable, and no coroutine."""
+
+    def __await__(self) -> Generator[None, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        return "done"
+
+
+def test_run_takes_any_awaitable() -> None:
+    result: str = run(Later())
+
+    assert result == "done"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (create_memory_cache().get, r"Call it: run\(get\("),
+        (Component().stream(3), "for item in blocking"),
+        (Component(), "with blocking"),
+        (5, "type int"),
+        (None, "type NoneType"),
+    ],
+    ids=["method", "stream", "component", "number", "nothing"],
+)
+def test_run_refuses_at_once_what_cannot_be_awaited(given: object, advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        run(given)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.timeout(20)
+def test_run_refuses_what_belongs_to_another_loop() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            run(loop.create_future())
+    finally:
+        loop.close()
+
+
+@pytest.mark.timeout(20)
+def test_a_coroutine_that_was_awaited_already_is_an_error_and_no_hang() -> None:
+    coroutine = Component().thread()
+    run(coroutine)
+
+    with pytest.raises(RuntimeError, match="already awaited"):
+        run(coroutine)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("way_out", [SystemExit, KeyboardInterrupt])
+def test_work_that_asks_the_process_to_end_reaches_its_caller_and_spares_the_others(
+    way_out: type[BaseException],
+) -> None:
+    async def leave() -> None:
+        raise way_out
+
+    with pytest.raises(way_out):
+        run(leave())
+
+    assert run(Component().thread()) == "motadata-blocking"
+
+
+@pytest.mark.timeout(20)
+def test_a_loop_that_refuses_a_task_fails_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(loop: object, coroutine: object, **_: object) -> None:
+        coroutine.close()  # type: ignore[attr-defined]  # it is a coroutine
+        message = "no task"
+        raise OSError(message)
+
+    async def with_factory(factory: object) -> None:
+        asyncio.get_running_loop().set_task_factory(factory)  # type: ignore[arg-type]
+
+    run(with_factory(refuse))
+    loop = _background.get()
+    try:
+        with pytest.raises(OSError, match="no task"):
+            run(Later())
+    finally:
+        loop.call_soon_threadsafe(loop.set_task_factory, None)
+
+    assert run(Later()) == "done"
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -21,6 +21,8 @@ from motadata.core.database._driver import Connection, vector_schema
 from motadata.core.embedded import EmbeddedPostgres
 from motadata.core.errors import ConfigurationError, DatabaseError, DeadlineExceededError
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.observability import configure_observability
+from motadata.core.observability._logging import output
 from motadata.core.protocols import Transaction
 from motadata.core.resilience import deadline_scope
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
@@ -303,6 +305,14 @@ async def _hold(database: PostgresDatabase, tenant: str) -> None:
         await transaction.fetch("select pg_sleep(0.05)")
 
 
+async def _answers(database: PostgresDatabase) -> bool:
+    try:
+        await database.execute_query("select 1", tenant_id="acme")
+    except DatabaseError:
+        return False
+    return True
+
+
 async def _nothing(transaction: Transaction) -> None:
     await transaction.fetch("select 1")
 
@@ -367,3 +377,26 @@ async def test_damaged_answer_is_a_typed_error_and_its_connection_is_not_used_ag
         await asyncio.sleep(0)
         rows = await database.execute_query("select 'right' as word", tenant_id="acme")
         assert rows == [{"word": "right"}]
+
+
+async def test_outage_is_told_in_our_own_lines_and_not_on_standard_error(
+    own_server: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[dict[str, object]] = []
+    configure_observability(level="WARNING", sink=lambda line: lines.append(dict(line)))
+    try:
+        async with create_database(own_server.runtime_dsn) as database:
+            await database.execute_query("select 1", tenant_id="acme")
+            await own_server.stop()
+            # The driver tries after one second, after two more, and after four.
+            await asyncio.sleep(4)
+            await own_server.start()
+            await _until(lambda: _answers(database))
+    finally:
+        output.configure()
+
+    told = [line for line in lines if line["event"] == "driver_warning"]
+    assert len(told) == 1
+    assert told[0]["component"] == "database"
+    assert set(told[0]["error"]) == {"type"}  # type: ignore[call-overload]  # a mapping
+    assert "Traceback" not in capsys.readouterr().err

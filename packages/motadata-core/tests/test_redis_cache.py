@@ -341,3 +341,29 @@ def test_what_a_key_concerns_can_be_read_from_it(tenant: str, namespace: str, ke
 
 async def _one() -> object:
     return 1
+
+
+async def test_computed_value_without_encoding_keeps_nobody_waiting(
+    embedded_redis: EmbeddedRedis,
+) -> None:
+    async def unfit() -> object:
+        return object()
+
+    async with create_redis_cache(embedded_redis.url, lease=60.0) as cache:
+        key = uuid4().hex
+        with pytest.raises(CacheError, match="cannot be cached"):
+            await cache.get_or_compute(key, unfit, tenant_id="acme")
+
+        async with asyncio.timeout(10):
+            assert await cache.get_or_compute(key, _one, tenant_id="acme") == 1
+
+
+async def test_closed_cache_is_down_and_connects_no_more(embedded_redis: EmbeddedRedis) -> None:
+    async with create_redis_cache(embedded_redis.url) as cache:
+        assert (await cache.health()).status == "ok"
+
+    health = await cache.health()
+
+    assert health.status == "down"
+    assert health.detail == "The cache is closed."
+    assert cache._engine.server._client is None

@@ -263,3 +263,18 @@ async def test_platform_that_names_a_server_shares_its_cache_and_starts_without_
 
 async def _seven() -> object:
     return 7
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_closed_cache_is_down_whether_its_server_is_there_or_not(
+    server: EmbeddedRedis, *, is_there: bool
+) -> None:
+    async with create_tiered_cache(server.url) as cache:
+        await cache.set("key", 1, tenant_id="acme")
+    if not is_there:
+        await server.stop()
+
+    health = await cache.health()
+
+    assert health.status == "down"
+    assert health.detail == "The cache is closed."

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from motadata.core.errors import (
     CircuitOpenError,
+    ConfigurationError,
     DeadlineExceededError,
     OverloadError,
     ProviderError,
@@ -293,3 +294,15 @@ async def test_the_adaptive_limit_refuses_at_once_beyond_itself() -> None:
             async with limit.enter(tenant_id="acme"):
                 pass
     assert limit.running == 0
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    ["5", None, float("nan"), [5], 10**400],
+    ids=["text", "nothing", "nan", "list", "beyond_floats"],
+)
+def test_a_deadline_that_is_no_number_is_refused(seconds: object) -> None:
+    with pytest.raises(ConfigurationError, match="Give a number of seconds"):
+        deadline_scope(seconds).__enter__()  # type: ignore[arg-type]  # that is the point
+
+    assert remaining() is None

@@ -4,7 +4,7 @@
     with platform:
         answer = run(platform.component.knowledge_base.query("Who approves?", tenant_id="acme"))
 
-Two forms: `run` takes one coroutine and keeps its type; `blocking` wraps an object so that all of
+Two forms: `run` takes one awaitable and keeps its type; `blocking` wraps an object so that all of
 its coroutine methods, async iterators and async context managers become plain ones:
 
     database = blocking(create_database(dsn))
@@ -23,7 +23,7 @@ import contextvars
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -50,7 +50,7 @@ class _BackgroundLoop:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(
-                    target=loop.run_forever, name="motadata-blocking", daemon=True
+                    target=_serve, args=(loop,), name="motadata-blocking", daemon=True
                 )
                 thread.start()
                 self._loop = loop
@@ -66,28 +66,35 @@ _background: Final = _BackgroundLoop()
 os.register_at_fork(after_in_child=_background.forget)
 
 
-def run(coroutine: Coroutine[object, object, T]) -> T:
-    """Wait for a coroutine on the background loop and return its result.
+def run(awaitable: Awaitable[T]) -> T:
+    """Wait for a coroutine, or another awaitable, on the background loop and return its result.
 
-    Interrupting the caller (Ctrl-C, a thread's exception) cancels the coroutine.
+    Interrupting the caller (Ctrl-C, a thread's exception) cancels it.
 
     Raises:
-        ConfigurationError: Called on a thread whose own event loop runs: it would stand still.
+        ConfigurationError: Called on a thread whose own event loop runs: it would stand still. Or
+            the argument cannot be awaited, such as a method that was not called, or a stream.
     """
     try:
         _refuse_on_a_loop()
     except ConfigurationError:
-        coroutine.close()
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
         raise
     loop = _background.get()
+    _check_awaitable(awaitable, loop)
     result: Future[T] = Future()
     context = contextvars.copy_context()
     tasks: list[asyncio.Task[T]] = []
 
     def start() -> None:
-        task = loop.create_task(coroutine, context=context)
-        tasks.append(task)
-        task.add_done_callback(lambda done: _pass_on(done, result))
+        try:
+            work = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
+            task = loop.create_task(work, context=context)
+            tasks.append(task)
+            task.add_done_callback(lambda done: _pass_on(done, result))
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits for it
+            result.set_exception(error)
 
     loop.call_soon_threadsafe(start)
     try:
@@ -96,6 +103,40 @@ def run(coroutine: Coroutine[object, object, T]) -> T:
         if not result.done():
             loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
         raise
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop for as long as the process lives, whatever the work on it does to it."""
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # A task's way out ends its loop. Its caller hears of it; the others' work goes on.
+            continue
+
+
+def _check_awaitable(value: object, loop: asyncio.AbstractEventLoop) -> None:
+    """Say what to do with what cannot be awaited here; its kind is named, never its content."""
+    kind = type(value).__name__
+    if isinstance(value, asyncio.Future) and value.get_loop() is not loop:
+        message = f"A {kind} of another event loop cannot be awaited here."
+        raise ConfigurationError(message, remedy="Pass the coroutine itself to run(…).")
+    if inspect.isawaitable(value):
+        return
+    if hasattr(value, "__aiter__"):
+        message = f"run(…) waits for one result, and a {kind} is a stream of them."
+        remedy = "Iterate over it by `for item in blocking(component).stream(…):`."
+    elif hasattr(value, "__aenter__"):
+        message = f"run(…) waits for a result, and a {kind} is a context manager."
+        remedy = "Enter it by `with blocking(component) as opened:`."
+    elif callable(value):
+        name = getattr(value, "__name__", kind)
+        message = f"run(…) was given {name!r} itself, which was not called."
+        remedy = f"Call it: run({name}(…))."
+    else:
+        message = f"run(…) waits for a coroutine, and a value of type {kind} is none."
+        remedy = "Use the value as it is; `blocking(component)` takes methods of both kinds."
+    raise ConfigurationError(message, remedy=remedy)
 
 
 def _refuse_on_a_loop() -> None:
@@ -197,7 +238,7 @@ def blocking(component: ComponentT) -> Blocking[ComponentT]:
 def _wrap(value: object) -> object:
     """Await what is awaitable; wrap what has asynchronous methods; leave values alone."""
     if inspect.isawaitable(value):
-        return _wrap(run(_awaited(value)))
+        return _wrap(run(value))
     if isinstance(value, _PLAIN):
         return value
     if any(hasattr(value, name) for name in ("__aenter__", "__aiter__")) or any(
@@ -209,8 +250,8 @@ def _wrap(value: object) -> object:
     return value
 
 
-async def _awaited(value: object) -> object:
-    return await value  # type: ignore[misc]  # the caller has checked
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
 
 
 async def _enter(component: object) -> object:

@@ -70,6 +70,7 @@ class RedisEngine:
         self._options = options
         self.batches = Batches(server, quota=options.quota, with_left=with_left)
         self.errands = Errands()
+        self.is_closed = False
         self._forgetting = Forgetting(server, quota=options.quota)
         self._flights = Flights()
         # Spelling a key is a third of what a read costs, and the same ones are read again.
@@ -82,6 +83,7 @@ class RedisEngine:
 
     async def close(self) -> None:
         """Wait for what is on its way, and disconnect."""
+        self.is_closed = True
         self._flights.invalidate(lambda _: True)
         await self._flights.close()
         await self.errands.close()
@@ -167,6 +169,8 @@ class RedisEngine:
 
     async def health(self) -> Health:
         """Say whether the server answers."""
+        if self.is_closed:
+            return Health("down", detail="The cache is closed.")
         try:
             await self.server.ping()
         except ServerUnavailableError as error:
@@ -262,6 +266,10 @@ class RedisEngine:
         except ServerUnavailableError:
             # The caller asked for the value and gets it; the next one computes it again.
             return value
+        except Exception:
+            # It has no encoding, say. The next one need not wait for the lease to end.
+            self.leases.give_back(lease)
+            raise
         self.counters.stored += stored
         self.counters.overtaken += not stored
         return value

@@ -94,10 +94,10 @@ class Leases:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            self._spawn(self._give_back(asking, token))
+            self._spawn(self._give_back_when_asked(asking, token))
             raise
 
-    async def _give_back(self, asking: asyncio.Task[object], token: str) -> None:
+    async def _give_back_when_asked(self, asking: asyncio.Task[object], token: str) -> None:
         try:
             answer = await asking
             match answer:
@@ -123,8 +123,12 @@ class Leases:
                 raise
             finally:
                 if value is None:
-                    self._spawn(self._release(lease))
+                    self.give_back(lease)
         return value
+
+    def give_back(self, lease: Lease) -> None:
+        """Free a lock whose value will not be stored, without waiting for it."""
+        self._spawn(self._release(lease))
 
     async def close(self) -> None:
         """Wait until every lock that is being given back is."""

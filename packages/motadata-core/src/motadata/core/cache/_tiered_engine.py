@@ -156,6 +156,8 @@ class TieredEngine:
 
     async def health(self) -> Health:
         """Say whether the server is used; without it the cache is degraded, not down."""
+        if self.far.is_closed:
+            return await self.far.health()
         if not self.outages.any:
             state = await self.far.health()
             if state.status == "ok":

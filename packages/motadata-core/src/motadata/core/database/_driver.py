@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Final, Protocol
 
 from motadata.core.errors import MissingExtraError
+from motadata.core.observability import adopt_logger
 
 
 MINIMUM_PGVECTOR: Final = (0, 8, 4)
@@ -186,6 +187,8 @@ def load_driver() -> ModuleType:
     except ImportError as error:
         name = error.name or "asyncpg"
         raise MissingExtraError(name, extra="postgres", distribution="motadata-core") from error
+    # Its pool writes a traceback each time that it does not reach the server.
+    adopt_logger("asyncpg", component="database")
     module: ModuleType = asyncpg
     return module
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from motadata.core.errors import ConfigurationError, DeadlineExceededError, MessagingError
 from motadata.core.messaging import _envelope as envelope
 from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._envelope import Envelope
 from motadata.core.messaging._listening import AgentListener
+from motadata.core.messaging._seconds import check_seconds
 from motadata.core.observability import message_call
 from motadata.core.protocols import Handler
 from motadata.core.resilience import remaining
@@ -18,6 +19,9 @@ from motadata.core.tenancy import Identifier, TenantId
 if TYPE_CHECKING:
     from motadata.core.messaging._statistics import Counters
     from motadata.core.messaging._transport import Incoming, Transport
+
+
+_LONGEST_REQUEST: Final = 366 * 24 * 3600.0
 
 
 class AgentMessages:
@@ -50,8 +54,10 @@ class AgentMessages:
         subject = subjects.agent_subject(sender, recipient, tenant)
         data = self._envelope.encode(payload)
         system = self._transport.system
+        check_seconds(timeout=timeout)
         limit = remaining(timeout)
         assert limit is not None
+        limit = min(limit, _LONGEST_REQUEST)
         with message_call("request", destination="agent", system=system, tenant_id=tenant):
             headers = self._envelope.headers(tenant)
             headers[envelope.DEADLINE] = str(int(limit * 1000))

@@ -48,6 +48,21 @@ def write_frame(subject: str, reply: str, headers: dict[str, str], data: bytes) 
     return b"".join((start.encode(), encoded, data, _END))
 
 
+def message_size(headers: dict[str, str], data: bytes) -> int:
+    """Return the bytes of headers and payload on the wire, which is what a server limits."""
+    if not headers:
+        return len(data)
+    lines = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+    return len(_VERSION) + lines + 4 + len(data)
+
+
+def too_large(size: int) -> MessagingError:
+    """Return the error of a message with a payload of `size` bytes."""
+    message = f"A message of {size} bytes is larger than the bus takes."
+    remedy = "Send a reference to the data instead."
+    return MessagingError(message, remedy=remedy, retryable=False)
+
+
 def read_headers(block: bytes) -> dict[str, str]:
     """Return the headers of a block, and a status line's number as `Status`.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from motadata.core.errors import MessagingError
 from motadata.core.messaging._bus import DRAIN_TIMEOUT, Bus
+from motadata.core.messaging._frames import message_size, too_large
 from motadata.core.messaging._memory_consumer import MemoryFeed, matches
 from motadata.core.messaging._memory_stream import MemoryStream
 from motadata.core.messaging._nats_streams import StreamLimits
+from motadata.core.messaging._seconds import check_seconds
 from motadata.core.messaging._subject import DEAD_LETTERS, EVENTS, WORK
 from motadata.core.messaging._transport import (
     INBOX,
@@ -22,6 +25,10 @@ from motadata.core.messaging._transport import (
 )
 from motadata.core.models import Health
 from motadata.core.protocols import Codec, Durability
+
+
+_MAX_PAYLOAD: Final = 1024 * 1024
+"""Bytes of a message: what a NATS server takes unless it is told otherwise."""
 
 
 class InProcessBroker:
@@ -142,6 +149,7 @@ class InProcessTransport:
     def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         """Send to whoever listens."""
         self._check_open()
+        _check_size(data, headers)
         self._broker.send(Incoming(subject, data, headers))
 
     async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
@@ -154,6 +162,7 @@ class InProcessTransport:
     ) -> Incoming:
         """Send and return the first reply."""
         self._check_open()
+        _check_size(data, headers)
         return await self._broker.request(Incoming(subject, data, headers), timeout=timeout)
 
     async def listen(
@@ -171,6 +180,9 @@ class InProcessTransport:
         """Store once."""
         self._check_open()
         headers["Nats-Msg-Id"] = stored_id
+        if stream != DEAD_LETTERS:
+            # What is kept apart has more headers than it had when it was taken.
+            _check_size(data, headers)
         stored = self._broker.stream(stream).store(Incoming(subject, data, headers), stored_id)
         await asyncio.sleep(0)
         return stored
@@ -203,6 +215,11 @@ class InProcessTransport:
             )
 
 
+def _check_size(data: bytes, headers: dict[str, str]) -> None:
+    if len(data) > _MAX_PAYLOAD // 2 and message_size(headers, data) > _MAX_PAYLOAD:
+        raise too_large(len(data))
+
+
 class InProcessBus(Bus):
     """The message bus within one process; made by `create_in_process_bus`."""
 
@@ -219,6 +236,10 @@ def create_in_process_bus(
         broker: What to share with other buses of the process; None shares nothing.
         codec: How payloads are written; None means MessagePack.
         drain_timeout: Seconds that handlers get to finish when the bus closes.
+
+    Raises:
+        ConfigurationError: The drain timeout is no number.
     """
+    check_seconds(drain_timeout=drain_timeout)
     transport = InProcessTransport(broker or InProcessBroker())
     return InProcessBus(transport, codec=codec, drain_timeout=drain_timeout)

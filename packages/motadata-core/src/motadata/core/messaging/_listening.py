@@ -7,7 +7,7 @@ from collections import deque
 from contextvars import Context
 from typing import Final
 
-from motadata.core.errors import CodecError, MessagingError, OverloadError, SDKError
+from motadata.core.errors import MessagingError, OverloadError, SDKError
 from motadata.core.messaging._envelope import (
     ERROR,
     Envelope,
@@ -170,9 +170,12 @@ class AgentListener:
         try:
             try:
                 data, headers = self._compose(result, address, error=error)
-            except CodecError as unreadable:
-                data, headers = self._compose(None, address, error=unreadable)
-            await self._transport.send(incoming.reply, data, headers)
+                await self._transport.send(incoming.reply, data, headers)
+            except SDKError as unsendable:
+                # It has no encoding, or is too large: whoever asked hears that instead, at once.
+                data, headers = self._compose(None, address, error=unsendable)
+                self._transport.post(incoming.reply, data, headers)
+                _log.warning("reply_refused", error=unsendable, destination=address.name)
         except SDKError as failure:
             _log.warning("reply_failed", error=failure, destination=address.name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.messaging._bus import DRAIN_TIMEOUT, Bus
@@ -10,6 +10,7 @@ from motadata.core.messaging._nats_connection import Connection
 from motadata.core.messaging._nats_credentials import NatsCredentials
 from motadata.core.messaging._nats_streams import StreamLimits
 from motadata.core.messaging._nats_transport import NatsTransport
+from motadata.core.messaging._seconds import check_seconds
 from motadata.core.protocols import Codec, Durability
 
 
@@ -46,14 +47,17 @@ def create_message_bus(
     Raises:
         ConfigurationError: An argument does not fit.
     """
+    check_seconds(above=0, publish_timeout=publish_timeout, connect_timeout=connect_timeout)
+    check_seconds(drain_timeout=drain_timeout)
     used = limits or StreamLimits()
-    if publish_timeout <= 0 or publish_timeout * 2 > used.duplicate_window:
+    if publish_timeout * 2 > used.duplicate_window:
         message = f"publish_timeout={publish_timeout!r} does not fit the duplicate window."
         raise ConfigurationError(
             message, remedy=f"Give at most half of its {used.duplicate_window:g} s."
         )
-    urls = [url] if isinstance(url, str) else list(url)
-    connection = Connection(urls, credentials or NatsCredentials(), connect_timeout=connect_timeout)
+    connection = Connection(
+        _addresses(url), credentials or NatsCredentials(), connect_timeout=connect_timeout
+    )
     transport = NatsTransport(
         connection,
         durability=durability,
@@ -62,3 +66,19 @@ def create_message_bus(
         monitoring_urls=monitoring_urls,
     )
     return NatsMessageBus(transport, codec=codec, drain_timeout=drain_timeout)
+
+
+def _addresses(url: object) -> list[str]:
+    """Return the addresses that were given, checked by the connection itself.
+
+    Raises:
+        ConfigurationError: It is neither a text nor a sequence of texts.
+    """
+    if isinstance(url, str):
+        return [url]
+    if isinstance(url, Iterable) and not isinstance(url, bytes | bytearray):
+        addresses = list(url)
+        if all(isinstance(one, str) for one in addresses):
+            return addresses
+    message = f"A value of type {type(url).__name__} is no address of a message bus."
+    raise ConfigurationError(message, remedy="Pass a text such as 'nats://localhost:4222'.")

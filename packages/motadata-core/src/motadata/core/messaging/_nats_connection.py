@@ -11,7 +11,7 @@ from motadata.core.errors import ConfigurationError, MessagingError, MissingExtr
 from motadata.core.messaging._nats_credentials import NatsCredentials
 from motadata.core.messaging._nats_errors import closed_error, translated
 from motadata.core.messaging._nats_wire import BUFFER, Wire
-from motadata.core.observability import get_logger
+from motadata.core.observability import Repeated, get_logger
 from motadata.core.resilience import context_without_deadline, remaining
 
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _log = get_logger("messaging")
 
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
 _RECONNECT_WAIT: Final = 0.1
 _PING_INTERVAL: Final = 10
 _FLUSH_TIMEOUT: Final = 10.0
@@ -49,6 +50,7 @@ class Connection:
         self._client: Client | None = None
         self._wire: Wire | None = None
         self._opening = False
+        self._errors = Repeated(_log, "connection_error")
         self._is_up = asyncio.Event()
         self.count = 0
 
@@ -114,7 +116,7 @@ class Connection:
             await ended_in_time(connecting, seconds=self._connect_timeout)
         except BaseException as error:
             last = client.last_error
-            await _close_quietly(client)
+            await _close_quietly(client, wire)
             if isinstance(error, TimeoutError):
                 raise self._unreachable() from last
             if isinstance(error, SDKError) or not isinstance(error, Exception):
@@ -127,8 +129,9 @@ class Connection:
 
     async def close(self) -> None:
         """Send what is buffered, if the server is there and there is time, and disconnect."""
-        client, self._client, self._wire = self._client, None, None
-        if client is None:
+        client, self._client = self._client, None
+        wire, self._wire = self._wire, None
+        if client is None or wire is None:
             return
         try:
             if client.is_connected:
@@ -138,7 +141,8 @@ class Connection:
         except (MessagingError, TimeoutError) as error:
             _log.warning("flush_failed", error=error)
         finally:
-            await _close_quietly(client)
+            await _close_quietly(client, wire)
+            self._is_up.set()
 
     async def wait_until_up(self, timeout: float) -> None:
         """Return when the server can be reached.
@@ -159,7 +163,7 @@ class Connection:
             # The driver would go on for ever: these credentials will not become right by waiting.
             message = f"The NATS server at {self.address} refuses the credentials."
             raise MessagingError(message, remedy="Check NatsCredentials.", retryable=False)
-        _log.warning("connection_error", error=error)
+        self._errors.warning(error=error)
 
     async def _on_disconnect(self) -> None:
         if self._client is not None:
@@ -169,7 +173,7 @@ class Connection:
 
     async def _on_reconnect(self) -> None:
         self.count += 1
-        _log.warning("reconnected", address=self.address)
+        _log.warning("reconnected", address=self.address, errors=self._errors.restart())
         self._is_up.set()
 
     def _unreachable(self) -> MessagingError:
@@ -220,12 +224,32 @@ async def flush(client: Client, *, timeout: int) -> None:
     await client.flush(timeout=timeout)
 
 
-async def _close_quietly(client: Client) -> None:
+async def _close_quietly(client: Client, wire: Wire) -> None:
+    """Close a client, and end what it leaves running when its server is away."""
+    tasks = wire.tasks()
     try:
         async with asyncio.timeout(max(_LAST_MOMENT, remaining(_CLOSE_TIMEOUT) or 0.0)):
             await client.close()
     except (OSError, TimeoutError, asyncio.InvalidStateError) as error:
         _log.warning("close_failed", error=error)
+        wire.hang_up()
+    except AssertionError:
+        # It was never connected: it has nothing to close, and says so in this way.
+        wire.hang_up()
+    finally:
+        await _ended(tasks | wire.tasks())
+
+
+async def _ended(tasks: set[asyncio.Task[object]]) -> None:
+    """Cancel tasks until they have ended; a cancellation may get lost, see `ended_in_time`."""
+    pending = tasks - {asyncio.current_task()}
+    for _ in range(_MOST_CANCELLATIONS):
+        for task in pending:
+            task.cancel()
+        if not pending:
+            return
+        _, pending = await asyncio.wait(pending, timeout=_FIRST_AGAIN)
+    _log.warning("tasks_not_ended", number=len(pending))
 
 
 def _make_client() -> Client:
@@ -237,7 +261,13 @@ def _make_client() -> Client:
 
 
 def _checked(url: str) -> str:
-    if urlsplit(url).scheme not in ("nats", "tls", "ws", "wss"):
+    try:
+        parts = urlsplit(url)
+        # Reading a port checks it.
+        fits = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
         message = f"{_without_secrets(url)!r} is no NATS address."
         raise ConfigurationError(message, remedy="Write nats://host:4222 or tls://host:4222.")
     return url

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from motadata.core.errors import MessagingError, OverloadError
-from motadata.core.messaging._frames import Deliver, FrameReader, write_frame
+from motadata.core.messaging._frames import Deliver, FrameReader, too_large, write_frame
 from motadata.core.messaging._nats_errors import closed_error, translated
 from motadata.core.messaging._transport import Incoming
 from motadata.core.observability import get_logger
@@ -47,6 +47,7 @@ class Wire:
         client._ps = self._reader  # type: ignore[assignment]  # noqa: SLF001
         self._take_pong = client._process_pong  # noqa: SLF001
         client._process_pong = self._pong  # type: ignore[method-assign]  # noqa: SLF001
+        self._listening: set[asyncio.Task[object]] = set()
 
     @property
     def is_congested(self) -> bool:
@@ -64,10 +65,9 @@ class Wire:
         if client.is_closed:
             raise closed_error()
         frame = write_frame(subject, reply, headers, data)
-        if len(frame) > client.max_payload and _size(frame) > client.max_payload:
-            message = f"A message of {len(data)} bytes is larger than the server takes."
-            remedy = "Send a reference to the data instead."
-            raise MessagingError(message, remedy=remedy, retryable=False)
+        limit = min(client.max_payload, BUFFER)
+        if len(frame) > limit and (len(frame) > BUFFER or _size(frame) > limit):
+            raise too_large(len(data))
         if client._pending_data_size + len(frame) > BUFFER:  # noqa: SLF001
             message = "Sending: the connection is down or slow, and its buffer is full."
             raise OverloadError(message, remedy="Send less, or wait for the server.")
@@ -120,7 +120,33 @@ class Wire:
                 self._abandon(given_up)
             raise
         self._reader.receivers[str(number).encode()] = deliver
+        self._watch(subscription)
         return WireSubscription(subscription, self._forget, self._abandon)
+
+    def tasks(self) -> set[asyncio.Task[object]]:
+        """Return what the driver runs for this connection and its subscriptions."""
+        client = self._client
+        for subscription in client._subs.values():  # noqa: SLF001
+            self._watch(subscription)
+        own: tuple[asyncio.Task[object] | None, ...] = (
+            client._reading_task,  # noqa: SLF001
+            client._flusher_task,  # noqa: SLF001
+            client._ping_interval_task,  # noqa: SLF001
+            client._reconnection_task,  # noqa: SLF001
+        )
+        return {task for task in own if task is not None and not task.done()} | self._listening
+
+    def hang_up(self) -> None:
+        """Drop the connection after a closing that failed halfway."""
+        if transport := self._client._transport:  # noqa: SLF001
+            transport.close()  # type: ignore[no-untyped-call]  # the driver's
+
+    def _watch(self, subscription: Subscription) -> None:
+        # The driver's annotations know only what it begins with.
+        task = cast("asyncio.Task[object] | None", subscription._wait_for_msgs_task)  # noqa: SLF001
+        if task is not None and not task.done():
+            self._listening.add(task)
+            task.add_done_callback(self._listening.discard)
 
     def _forget(self, subscription: Subscription) -> None:
         self._reader.receivers.pop(str(subscription._id).encode(), None)  # noqa: SLF001

@@ -49,6 +49,7 @@ from motadata.core.observability._operations import (
 from motadata.core.observability._personal_data import hide_personal_data
 from motadata.core.observability._propagation import extract_trace, inject_trace, with_context
 from motadata.core.observability._redaction import redact
+from motadata.core.observability._repeats import Repeated, adopt_logger
 from motadata.core.observability._traced import traced
 from motadata.core.observability._tracing import Span, SpanKind, current_trace_id, span
 
@@ -64,8 +65,10 @@ __all__ = [
     "MetricsPage",
     "ModelCall",
     "Operation",
+    "Repeated",
     "Span",
     "SpanKind",
+    "adopt_logger",
     "configure_observability",
     "count_lookups",
     "counter",

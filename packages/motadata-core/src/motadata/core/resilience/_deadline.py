@@ -43,11 +43,13 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
 
     def __enter__(self) -> float:
         """Begin to count."""
-        seconds = self._seconds
-        if math.isnan(seconds):
-            message = f"A deadline of {seconds!r} seconds is none."
+        try:
+            instant = time.monotonic() + self._seconds
+        except (TypeError, OverflowError):
+            instant = math.nan
+        if math.isnan(instant):
+            message = f"A deadline of {self._seconds!r} seconds is none."
             raise ConfigurationError(message, remedy="Give a number of seconds.")
-        instant = time.monotonic() + seconds
         outer = _deadline.get()
         if outer is not None and outer < instant:
             instant = outer
