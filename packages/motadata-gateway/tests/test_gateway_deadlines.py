@@ -19,6 +19,7 @@ from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.protocols import Database, Finding, GuardedText
 from motadata.core.resilience import deadline_scope
 from motadata.core.tenancy import TenantId
+from motadata.core.testing.manual_clock import ManualClock
 from motadata.gateway import (
     ChatRequest,
     Deduplication,
@@ -29,6 +30,7 @@ from motadata.gateway import (
     Rate,
     SemanticCache,
     SemanticPolicy,
+    Sharing,
     create_gateway,
 )
 from motadata.gateway.guardrails import GuardrailPolicy, Guardrails
@@ -267,6 +269,19 @@ async def test_a_turn_that_comes_after_the_deadline_is_not_waited_for(provider: 
         await gateway.generate_async("hello", tenant_id="acme")
         with deadline_scope(0.1), pytest.raises(RateLimitError):
             await gateway.generate_async("hello again", tenant_id="acme")
+
+
+async def test_a_turn_that_comes_when_the_time_is_over_is_given_back(provider: Provider):
+    clock = ManualClock()
+    limits = Limits(Rate(requests=60, request_burst=1), sharing=Sharing(clock=clock))
+    async with gateway_with(provider, Governance(limits=limits)) as gateway:
+        # No time is left for it, though its turn has come.
+        with deadline_scope(0.0), pytest.raises(RateLimitError):
+            await gateway.generate_async("too late", tenant_id="acme")
+        answer = await gateway.generate_async("in time", tenant_id="acme")
+
+    assert answer.text == "answer"
+    assert provider.asked == 1
 
 
 async def test_a_short_deadline_of_one_does_not_end_the_equal_call_of_another(provider: Provider):

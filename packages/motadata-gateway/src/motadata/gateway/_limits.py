@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConfigurationError, RateLimitError
 from motadata.core.models import Completion, Embeddings
 from motadata.core.resilience import remaining
 from motadata.core.tenancy import TenantId, resolve_tenant
@@ -119,6 +119,9 @@ class _Turns:
             for meter in meters:
                 await meter.take(tokens, end=end, tenant=tenant)
                 taken.append(meter)
+            if remaining() == 0.0:
+                message = "The call's turn came when its time was over."
+                raise RateLimitError(message, remedy="Try again.", tenant_id=tenant)  # noqa: TRY301 - what it took goes back
         except BaseException:
             for meter in taken:
                 meter.give_back(tokens, tenant=tenant)
