@@ -20,11 +20,10 @@ from motadata.gateway.usage._prices import (
     packaged_prices,
 )
 from motadata.gateway.usage._pricing import Pricing
-from motadata.gateway.usage._reports import Group, UsageReports, UsageSum
+from motadata.gateway.usage._reports import UsageReports, UsageSum
 
 
 __all__ = [
-    "Group",
     "ModelPrices",
     "PriceOverrides",
     "PriceTable",

@@ -6,27 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from motadata.core.errors import ConfigurationError
-from motadata.core.protocols import Database, Row
+from motadata.core.protocols import Database, Row, UsageGroup
 from motadata.core.tenancy import resolve_tenant
 from motadata.gateway.usage._record import COLUMNS
 
-
-Group = Literal[
-    "day",
-    "month",
-    "operation",
-    "model",
-    "provider",
-    "feature",
-    "user",
-    "prompt",
-    "error",
-    "price_version",
-]
 
 _GROUPS: Final[Mapping[str, str]] = {
     "day": "(began_at at time zone 'UTC')::date::text",
@@ -121,10 +108,10 @@ class UsageReports:
 
     async def usage_by(
         self,
-        *groups: Group,
+        *groups: UsageGroup,
         since: datetime | None = None,
         until: datetime | None = None,
-        where: Mapping[Group, str] | None = None,
+        where: Mapping[UsageGroup, str] | None = None,
         tenant_id: str | None = None,
     ) -> list[UsageSum]:
         """Return what the tenant used, by nothing (one sum), or by one thing or several.
