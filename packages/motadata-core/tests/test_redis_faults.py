@@ -17,6 +17,8 @@ from motadata.core.cache import (
     create_redis_cache,
     create_tiered_cache,
 )
+from motadata.core.cache._key import CacheKey
+from motadata.core.cache._near import NearCache
 from motadata.core.cache._redis_calls import Reply, Word
 from motadata.core.cache._redis_lanes import Lanes
 from motadata.core.cache._redis_scripts import ACQUIRE
@@ -224,6 +226,23 @@ async def test_copies_are_not_stale_after_the_connection_that_announces_changes_
 
             assert await cache.get("key", tenant_id="acme") == f"new {round_}"
             assert cache.statistics().outages == 0
+
+
+@pytest.mark.parametrize("later", [b"old", b""], ids=["an older value", "nothing"])
+def test_reads_that_travelled_together_and_differ_leave_no_copy(later: bytes) -> None:
+    near = NearCache(max_size=10, max_bytes=None, longest=60.0)
+    near.open()
+    place = CacheKey("acme", "default", "key")
+    first, second = near.begin(place), near.begin(place)
+
+    assert near.agrees(second, b"new")
+    near.keep(second, "new", seconds=60, tags=())
+    assert near.get(place) == "new"
+
+    # Answered before the change, delivered after it: nobody knows that it is the older one.
+    assert not near.agrees(first, later)
+    near.keep(first, "old", seconds=60, tags=())
+    assert near.get(place) is None
 
 
 async def test_copy_is_never_older_than_an_invalidation_that_was_seen(

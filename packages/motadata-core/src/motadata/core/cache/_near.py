@@ -13,12 +13,17 @@ from motadata.core.cache._values import weigh
 
 @dataclass(slots=True, eq=False)
 class Intent:
-    """A read that is under way and whose value is to be kept, unless the key changes meanwhile."""
+    """Reads that are under way and whose value is to be kept, unless the key changes meanwhile.
+
+    Attributes:
+        held: What the server held, as the first of them to return found it; empty for nothing.
+    """
 
     place: CacheKey
     epoch: int
     readers: int = 1
     overtaken: bool = False
+    held: bytes | None = None
 
 
 class NearCache:
@@ -72,6 +77,19 @@ class NearCache:
             return intent
         intent = self._intents[near] = Intent(near, self._epoch)
         return intent
+
+    def agrees(self, intent: Intent, held: bytes) -> bool:
+        """Tell whether reads that were under way together found the same.
+
+        Two that did not travelled apart, and which of them the server answered last is not known
+        before it announces the change: none is kept.
+        """
+        if intent.held is None:
+            intent.held = held
+        elif intent.held != held:
+            intent.overtaken = True
+            self._store.pop(intent.place)
+        return not intent.overtaken
 
     def end(self, intent: Intent) -> None:
         """Say that the read is over."""

@@ -171,11 +171,13 @@ class TieredEngine:
         intent = self.near.begin(place)
         try:
             found = await self.far.find(place)
+            agrees = self.near.agrees(intent, b"" if found is None else found[1].data)
             if found is None:
                 return None
             value, held = found
-            tags = tuple(tag for tag, _ in read_tags(held.data))
-            self.near.keep(intent, value, seconds=(held.left or 0) / 1000, tags=tags)
+            if agrees:
+                tags = tuple(tag for tag, _ in read_tags(held.data))
+                self.near.keep(intent, value, seconds=(held.left or 0) / 1000, tags=tags)
             return value
         finally:
             self.near.end(intent)
