@@ -282,11 +282,12 @@ async def test_one_connection_serves_calls_in_a_row(
         await streamed(openai, asking())
 
     assert not any(request.disconnected for request in openai_server.requests)
-    session = openai._http._session
-    assert session is not None
-    assert session.connector is not None
-    assert len(session.connector._conns) == 1
-    assert sum(map(len, session.connector._conns.values())) == 1
+    pool = openai._http._pool
+    assert pool is not None
+    connector = pool._session.connector
+    assert connector is not None
+    assert len(connector._conns) == 1
+    assert sum(map(len, connector._conns.values())) == 1
 
 
 async def test_a_refusal_is_no_answer_to_keep(openai: OpenAIProvider, openai_server: OpenAIServer):

@@ -7,27 +7,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from motadata.core.errors import ConfigurationError, GatewayError, ProviderError
 from motadata.gateway._native._events import EventReader, EventTooLargeError
+from motadata.gateway._native._exchange import Answer, Pool, Target
 from motadata.gateway._native._failures import failure_of
 from motadata.gateway._refusals import unreachable
 
-
-if TYPE_CHECKING:
-    import aiohttp
-    from yarl import URL
 
 _CONNECT_TIMEOUT: Final = 10.0
 _DRAIN_TIMEOUT: Final = 0.2
 _LARGEST_ERROR: Final = 65_536
 _OK: Final = 200
-_SENT_AT_ONCE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +53,8 @@ class HttpClient:
     def __init__(self, base_url: str, limits: HttpLimits) -> None:
         self._base_url = base_url
         self._limits = limits
-        self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}
+        self._pool: Pool | None = None
+        self._targets: dict[str, Target] = {}
         self._failures: tuple[type[Exception], ...] = ()
         self._closed = False
 
@@ -77,11 +72,9 @@ class HttpClient:
         Raises:
             SDKError: There was none; see `refusal`.
         """
-        session = self._session or await self._opened()
+        target = self._targets.get(path) or await self._target(path)
         with _Mapped(self._failures, model):
-            response = await session.post(
-                self._url(path), data=_payload(body), headers=headers, allow_redirects=False
-            )
+            response = await target.send(body, headers)
             try:
                 await self._check(response, model)
                 return await _read(response, self._limits.largest_answer, model)
@@ -112,11 +105,9 @@ class HttpClient:
         Raises:
             SDKError: There was no good answer, or it broke off; see `refusal`.
         """
-        session = self._session or await self._opened()
+        target = self._targets.get(path) or await self._target(path)
         with _Mapped(self._failures, model):
-            response = await session.post(
-                self._url(path), data=_payload(body), headers=headers, allow_redirects=False
-            )
+            response = await target.send(body, headers)
             try:
                 await self._check(response, model)
                 reader = EventReader(largest=self._limits.largest_answer)
@@ -137,29 +128,28 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close every connection; calls fail from now on."""
         self._closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        pool, self._pool = self._pool, None
+        self._targets.clear()
+        if pool is not None:
+            await pool.aclose()
 
-    async def _opened(self) -> aiohttp.ClientSession:
-        """Return the session; the first call imports aiohttp, in a thread."""
+    async def _target(self, path: str) -> Target:
+        """Return what posts to a path; the first call imports aiohttp, in a thread."""
+        pool = self._pool or await self._opened()
+        url = import_module("yarl").URL(self._base_url + path)
+        return self._targets.setdefault(path, pool.target(url))
+
+    async def _opened(self) -> Pool:
         http, proxy = await asyncio.to_thread(_loaded, self._base_url)
         if self._closed:
             message = "The provider was closed."
             raise GatewayError(message, remedy="Call it within the gateway's `async with` block.")
-        if self._session is None:
-            self._failures = (http.ClientError, http.http_exceptions.HttpProcessingError, OSError)
-            self._session = _session(http, self._limits, proxy)
-        return self._session
+        if self._pool is None:
+            self._pool = _pool(http, self._limits, proxy)
+            self._failures = self._pool.failures
+        return self._pool
 
-    def _url(self, path: str) -> URL:
-        """Return an address, parsed once."""
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = import_module("yarl").URL(self._base_url + path)
-        return url
-
-    async def _check(self, response: aiohttp.ClientResponse, model: str) -> None:
+    async def _check(self, response: Answer, model: str) -> None:
         if response.status != _OK:
             text = await _read(response, _LARGEST_ERROR, model, cut=True)
             raise failure_of(model, response.status, response.headers, text)
@@ -210,36 +200,29 @@ def _loaded(base_url: str) -> tuple[ModuleType, str | None]:
     return import_module("aiohttp"), proxy
 
 
-def _session(http: ModuleType, limits: HttpLimits, proxy: str | None) -> aiohttp.ClientSession:
-    address, access = None, None
+def _pool(http: ModuleType, limits: HttpLimits, proxy: str | None) -> Pool:
+    address, headers = None, {}
     if proxy is not None:
         address, access = import_module("aiohttp.helpers").strip_auth_from_url(
             import_module("yarl").URL(proxy)
         )
-    session: aiohttp.ClientSession = http.ClientSession(
-        connector=http.TCPConnector(limit=limits.connections),
+        if access is not None:
+            headers["Proxy-Authorization"] = access.encode()
+    return Pool(
+        http,
+        connections=limits.connections,
         timeout=http.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=limits.read_timeout
         ),
-        # Tenants share the session, so nothing that a provider says to one may stay in it.
-        cookie_jar=http.DummyCookieJar(),
         proxy=address,
-        proxy_auth=access,
+        proxy_headers=headers,
     )
-    return session
 
 
-def _payload(body: bytes) -> bytes | BytesIO:
-    """Return a body as it is sent: a large one in pieces, between which others have their turn."""
-    return body if len(body) <= _SENT_AT_ONCE else BytesIO(body)
-
-
-async def _read(
-    response: aiohttp.ClientResponse, most: int, model: str, *, cut: bool = False
-) -> bytes:
+async def _read(response: Answer, most: int, model: str, *, cut: bool = False) -> bytes:
     """Return a body of at most `most` bytes: the start of a larger one, or an error."""
     pieces, size = [], 0
-    async for piece in response.content.iter_any():
+    while piece := await response.content.readany():
         pieces.append(piece)
         size += len(piece)
         if size > most:
@@ -249,7 +232,7 @@ async def _read(
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)[:most]
 
 
-async def _drain(response: aiohttp.ClientResponse, failures: tuple[type[Exception], ...]) -> None:
+async def _drain(response: Answer, failures: tuple[type[Exception], ...]) -> None:
     """Wait for the end that follows the last event, for a moment."""
     if response.content.at_eof():
         return
@@ -259,7 +242,7 @@ async def _drain(response: aiohttp.ClientResponse, failures: tuple[type[Exceptio
                 pass
 
 
-def _let_go(response: aiohttp.ClientResponse) -> None:
+def _let_go(response: Answer) -> None:
     """Give the connection back, or close it unless the answer was read to its end."""
     if response.content.at_eof():
         response.release()
