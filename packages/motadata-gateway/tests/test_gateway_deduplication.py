@@ -221,7 +221,7 @@ async def test_bypass_is_a_call_of_its_own(gateway: LLMGateway, provider: Held) 
     assert provider.calls == 2
 
 
-async def test_one_who_began_may_leave_and_another_one_pays(
+async def test_when_the_one_who_began_leaves_the_others_share_one_more_call(
     gateway: LLMGateway, provider: Held
 ) -> None:
     first = asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme"))
@@ -230,13 +230,32 @@ async def test_one_who_began_may_leave_and_another_one_pays(
     await settled()
 
     first.cancel()
-    await asyncio.wait({first})
+    await settled()
+    others[0].cancel()
+    await settled()
     provider.release.set()
-    answers = await asyncio.gather(*others)
+    answers = await asyncio.gather(*others[1:])
 
     assert first.cancelled()
-    assert provider.calls == 1
+    assert (provider.calls, provider.cancelled) == (2, 1)
+    assert {answer.text for answer in answers} == {"answer 2"}
     assert sum(answer.usage.cost_usd or 0 for answer in answers) == Decimal("0.003")
+
+
+async def test_stream_goes_on_when_the_one_who_began_it_leaves(
+    gateway: LLMGateway, provider: Held
+) -> None:
+    first = asyncio.create_task(read(gateway, "acme"))
+    await provider.arrived.wait()
+    second = asyncio.create_task(read(gateway, "acme"))
+    await settled()
+
+    first.cancel()
+    await settled()
+    provider.release.set()
+
+    assert "".join(chunk.text for chunk in await second) == "one two"
+    assert provider.calls == 1
 
 
 @pytest.mark.parametrize("method", ["generate", "stream"])
@@ -337,6 +356,8 @@ async def test_call_that_is_paid_when_all_leave_at_once_is_charged_once(provider
     async with gateway:
         calls = [asyncio.create_task(gateway.generate_async("Hi", tenant_id="acme")) for _ in "abc"]
         await settled()
+        calls[0].cancel()
+        await settled()
         provider.release.set()
         await provider.answered.wait()
         for call in calls:  # the answer is there, and nobody has woken up to it
@@ -347,7 +368,7 @@ async def test_call_that_is_paid_when_all_leave_at_once_is_charged_once(provider
     assert [each.spent for each in notes].count(PRICE) == 1
 
 
-async def test_one_who_began_and_left_is_charged_nothing(provider: Held) -> None:
+async def test_one_who_began_and_left_has_a_request_that_was_not_answered(provider: Held) -> None:
     notes: list[CallNotes] = []
     gateway = create_gateway(
         [provider],
@@ -362,7 +383,7 @@ async def test_one_who_began_and_left_is_charged_nothing(provider: Held) -> None
         provider.release.set()
         answer = await calls[1]
 
-    assert (notes[0].attempts, notes[0].spent) == (0, None)
+    assert (notes[0].attempts, notes[0].spent) == (1, None)
     assert (notes[1].attempts, notes[1].spent, answer.shared) == (1, PRICE, False)
 
 

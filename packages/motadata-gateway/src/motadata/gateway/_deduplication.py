@@ -1,8 +1,9 @@
 """Equal calls of a tenant that are under way at the same time are one call to the provider.
 
-The call runs in a task of its own, so that whoever began it may leave without taking the answer
-from the others; when nobody waits any more it is cancelled. A streamed answer is kept part by part
-while it lasts: whoever joins late first gets what was said so far.
+A whole answer is waited for in the task of whoever begins the call. When that one leaves early, the
+others share one more call, in a task beside them, which ends when nobody waits any more. Streamed
+answers have such a task from the start, and are kept part by part while they last: whoever joins
+late first gets what was said so far.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from motadata.core.errors import SDKError
 from motadata.core.models import Completion, Embeddings
 from motadata.gateway._call import Call, CallNotes, Proceed, Request
 from motadata.gateway._digest import completion_key, texts_key
-from motadata.gateway._flights import Answer, Flight, Reader
+from motadata.gateway._flights import AbandonedError, Answer, Flight, Reader
 from motadata.gateway._landings import Key, Landings
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway._usages import NOTHING_PAID
@@ -38,8 +39,8 @@ class Deduplication:
 
     One of those who wait is charged for the call; for the others it is free, and their notes say
     that it was shared and what it would have cost. When the call fails and a second try may help,
-    the one who began it gets the error, and the others share one more call. Who joined waits no
-    longer than its own time limit.
+    or the one who began it leaves, the others share one more call. Who joined waits no longer than
+    its own time limit.
 
     A call with `cache="bypass"` is neither joined nor joins.
     """
@@ -103,21 +104,42 @@ async def _joined(
     call: Call[Request],
     proceed: Proceed[Request, Answer],
 ) -> Answer:
-    for tries in range(1, _MOST_FLIGHTS + 1):
+    tries, again = 0, False
+    while True:
+        tries += 1
         flight = flights.under_way.get(key)
         if flight is None and call.cache is not None and call.cache_policy == "use" and tries == 1:
             flight = flights.ended.get(key)
         leads = flight is None
         if flight is None:
+            if call.emit is None and not again:
+                flight = _registered(flights, key, call, call.notes)
+                return await flight.lead(proceed(call))
             flight = _begun(flights, key, call, proceed)
         reader = Reader(call.notes, call.emit, None if leads else call.timeout)
         try:
             return await flight.awaited(reader)
+        except AbandonedError:
+            tries -= 1
         except SDKError as error:
             joined_it = not leads and error is flight.error
             if not joined_it or reader.position or not error.retryable or tries == _MOST_FLIGHTS:
                 raise
-    raise AssertionError  # the last try returns or raises
+        # Those who waited share the next call, which is nobody's own: it ends with none of them.
+        again = True
+
+
+def _registered(
+    flights: _Flights[Answer], key: Key, call: Call[Request], notes: CallNotes
+) -> Flight[Answer]:
+    def ended(flight: Flight[Answer]) -> None:
+        if flights.under_way.get(key) is flight:
+            del flights.under_way[key]
+            if call.cache is not None:
+                flights.ended.keep(key, flight)
+
+    flight = flights.under_way[key] = Flight(notes, ended)
+    return flight
 
 
 def _begun(
@@ -126,18 +148,10 @@ def _begun(
     call: Call[Request],
     proceed: Proceed[Request, Answer],
 ) -> Flight[Answer]:
-    def ended() -> None:
-        if flights.under_way.get(key) is flight:
-            del flights.under_way[key]
-            if call.cache is not None:
-                flights.ended.keep(key, flight)
-
     # Notes of its own: the call may outlive the one who began it, and charge another.
     notes = CallNotes(call_id=call.notes.call_id, kept=call.notes.kept)
-    flight: Flight[Answer] = Flight(notes, ended)
-    emit = None if call.emit is None else flight.take
+    flight = _registered(flights, key, call, notes)
     inner = call.copied()
-    inner.emit, inner.notes = emit, notes
-    flights.under_way[key] = flight
+    inner.emit, inner.notes = None if call.emit is None else flight.take, notes
     flight.depart(lambda: proceed(inner))
     return flight

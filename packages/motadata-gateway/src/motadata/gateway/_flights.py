@@ -1,8 +1,9 @@
 """A call to the provider under way, and those who wait for it: what each gets and who is charged.
 
 What a provider charged is charged to exactly one of those who waited, whoever of them leaves, and
-when: to the one who was told the price of a stream, else to the first who takes the outcome, and
-when all of them left, to the last. Settling never suspends: no cancellation can fall between.
+when: to the one who makes the call in a task of its own; of a call in a task beside all of them, to
+the one who was told the price of a stream, else to the first who takes the outcome, and when all of
+them left, to the last. Settling never suspends: no cancellation can fall between.
 """
 
 from __future__ import annotations
@@ -63,17 +64,24 @@ class Reader:
             ) from error
 
 
+class AbandonedError(Exception):
+    """Whoever made the call left before the answer came; those who wait begin another."""
+
+
 class Flight(Generic[Answer]):
-    """One call to the provider in a task of its own.
+    """One call to the provider: made by the one who began it, or in a task beside all who wait.
 
     Args:
+        notes: Of the call.
         ended: Called once, when nobody may join it any more.
     """
 
     __slots__ = (
         "_changed",
+        "_closed",
         "_ended",
         "_landed",
+        "_leader",
         "_parts",
         "_passed",
         "_payer",
@@ -81,35 +89,67 @@ class Flight(Generic[Answer]):
         "_settled",
         "_task",
         "_trace",
+        "_verdicts",
+        "abandoned",
         "answer",
         "error",
         "notes",
     )
 
-    def __init__(self, notes: CallNotes, ended: Callable[[], None]) -> None:
+    def __init__(self, notes: CallNotes, ended: Callable[[Flight[Answer]], None]) -> None:
         self.notes = notes
         self.error: Exception | None = None
-        self._trace: TracebackType | None = None
-        self._ended = ended
-        self._task: asyncio.Task[None] | None = None
         self.answer: Answer | None = None
-        self._landed = False
+        self.abandoned = False
+        self._trace: TracebackType | None = None
+        self._ended: Callable[[Flight[Answer]], None] | None = ended
+        self._task: asyncio.Task[None] | None = None
+        self._leader: asyncio.Task[object] | None = None
+        self._closed = self._landed = self._settled = False
+        # What the notes hold before is of the one who leads, and of nobody who joins.
+        self._verdicts = len(notes.verdicts)
         self._readers: dict[Reader, None] = {}
         self._payer: Reader | None = None
-        self._settled = False
         self._parts: list[CompletionChunk] = []
         self._changed: asyncio.Event | None = None
         self._passed: asyncio.Event | None = None
 
-    def depart(self, work: Callable[[], Awaitable[Answer]]) -> None:
-        """Begin the call."""
-        self._task = asyncio.create_task(self._fly(work), name="gateway-call")
+    async def lead(self, work: Awaitable[Answer]) -> Answer:
+        """Make the call here, in the task of the one who begins it, and return its answer.
 
-    async def awaited(self, reader: Reader) -> Answer:
-        """Return the answer; who leaves early ends the call when nobody else waits for it.
+        A task of its own would cost as much as a step of the gateway. The price is that the call
+        ends with whoever makes it: those who wait are told by an `AbandonedError` to begin another.
 
         Raises:
             SDKError: What the call raised.
+            GatewayError: The gateway was closed.
+        """
+        leader = self._leader = asyncio.current_task()
+        self._settled = True  # the notes of the call are the leader's own
+        try:
+            self.answer = await work
+        except asyncio.CancelledError:
+            if leader is not None and self._closed and not leader.uncancel():
+                raise _closed_error() from None
+            self.abandoned = not self._closed
+            raise
+        except Exception as error:
+            self.error, self._trace = error, error.__traceback__
+            raise
+        finally:
+            self._land()
+        return self.answer
+
+    def depart(self, work: Callable[[], Awaitable[Answer]]) -> None:
+        """Begin the call in a task beside those who wait."""
+        self._task = asyncio.create_task(self._fly(work), name="gateway-call")
+
+    async def awaited(self, reader: Reader) -> Answer:
+        """Return the answer; who leaves early ends a task that nobody else waits for.
+
+        Raises:
+            SDKError: What the call raised.
+            AbandonedError: Whoever made it left.
             ProviderError: The reader waited longer than it wanted to.
         """
         self._readers[reader] = None
@@ -135,7 +175,10 @@ class Flight(Generic[Answer]):
 
     async def aclose(self) -> None:
         """Cancel the call; those who wait are told that the gateway was closed."""
+        self._closed = True
         try:
+            if self._leader is not None and not self._landed:
+                self._leader.cancel()
             if self._task is not None and not self._landed:
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=_ENDING)
@@ -154,19 +197,25 @@ class Flight(Generic[Answer]):
         if self._landed:
             return
         self._landed = True
-        self._ended()
+        self._tell_ended()
         for reader in self._readers:
             if reader.outcome is not None and not reader.outcome.done():
                 reader.outcome.set_result(None)
         self._tell()
 
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(self)
+
     def _taken(self) -> Answer:
         if self.error is not None:
             # The same error for all: it must not collect the frames of each.
             raise self.error.with_traceback(self._trace)
+        if self.abandoned:
+            raise AbandonedError
         if self.answer is None:
-            message = "The gateway was closed while the call was under way."
-            raise GatewayError(message, remedy="Close it after its last call.")
+            raise _closed_error()
         return self.answer
 
     async def _read(self, reader: Reader, emit: Emit) -> None:
@@ -210,8 +259,8 @@ class Flight(Generic[Answer]):
             self._payer = None
         self._let_pass()
         try:
-            if not self._landed and not self._readers:
-                self._ended()
+            if self._task is not None and not self._landed and not self._readers:
+                self._tell_ended()
                 await self.aclose()
         finally:
             if self._landed:
@@ -219,13 +268,14 @@ class Flight(Generic[Answer]):
 
     def _settle(self, reader: Reader, *, informed: bool) -> None:
         """Note what the call did, and what it cost or saved the one who leaves."""
-        if not informed and (self._readers or self._settled):
+        if self.abandoned or (not informed and (self._readers or self._settled)):
             return
         theirs, notes = self.notes, reader.notes
         notes.provider, notes.model = theirs.provider, theirs.model
         notes.fallback_from, notes.price_version = theirs.fallback_from, theirs.price_version
         notes.kept = theirs.kept
-        notes.verdicts.extend(each for each in theirs.verdicts if each not in notes.verdicts)
+        found = theirs.verdicts[self._verdicts :]
+        notes.verdicts.extend(each for each in found if each not in notes.verdicts)
         if not self._settled and (self._payer is None or self._payer is reader):
             self._settled = True
             notes.attempts += theirs.attempts
@@ -233,3 +283,8 @@ class Flight(Generic[Answer]):
             notes.spent = total((notes.spent, theirs.spent))
         elif self.answer is not None:
             notes.shared, notes.saved_usd = True, self.answer.usage.cost_usd
+
+
+def _closed_error() -> GatewayError:
+    message = "The gateway was closed while the call was under way."
+    return GatewayError(message, remedy="Close it after its last call.")
