@@ -6,7 +6,7 @@ that fails is a miss: it is logged, and the provider is asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final
@@ -49,13 +49,16 @@ async def cached_completion(
         if found is not None:
             call.notes.cached = "exact"
             call.notes.saved_usd = found.usage.cost_usd
-            return await replayed(call, replace(found, cached=True, usage=NOTHING_PAID))
+            return await replayed(
+                call,
+                replace(found, cached=True, usage=NOTHING_PAID, call_id=call.notes.call_id),
+            )
     answer = await proceed(call)
     # What was shared is kept by the one who paid; what came from a cache is kept there; what
     # another model said is no answer of the one that the key names.
     elsewhere = answer.shared or answer.cached or answer.fallback_from is not None
     if answer.finish_reason in KEEPABLE and not elsewhere:
-        await _set(call.cache, {key: answer}, COMPLETIONS)
+        await _kept(call.cache.set(key, answer, namespace=COMPLETIONS))
     return answer
 
 
@@ -113,7 +116,7 @@ async def _keep_vectors(
             for text, vector in vectors.items()
             if text in keys
         }
-        await _set(cache, packed, VECTORS)
+        await _kept(cache.set_many(packed, namespace=VECTORS))
 
 
 async def replayed(call: Call[ChatRequest], answer: Completion) -> Completion:
@@ -163,10 +166,10 @@ async def _get_vectors(
     return vectors, paid
 
 
-async def _set(cache: Cache, values: Mapping[str, object], namespace: str) -> None:
+async def _kept(writing: Awaitable[None]) -> None:
     try:
         async with time_limit(None, what="the response cache"):
-            await cache.set_many(values, namespace=namespace)
+            await writing
     except (CacheError, DeadlineExceededError) as error:
         # With no time left to keep it, an answer that is paid for goes out all the same.
-        _log.warning("response_cache_failed", operation="set_many", code=error.code)
+        _log.warning("response_cache_failed", operation="set", code=error.code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Final
 from motadata.core.errors import ProviderError, ValidationError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import get_logger, model_call, span
-from motadata.core.resilience import deadline_scope, remaining, time_limit
+from motadata.core.resilience import block_timeout, deadline_scope, remaining, time_limit
 from motadata.core.tenancy import resolve_tenant, tenant_scope
 from motadata.gateway._call import (
     Attribution,
@@ -154,7 +153,8 @@ async def completed_by_provider(
         if call.emit is None:
             answer = await call.provider.complete(call.request)
             usage = _charged(call, answer.usage)
-            answer = answer if usage is answer.usage else _with_usage(answer, usage)
+            if usage is not answer.usage or answer.call_id != call.notes.call_id:
+                answer = _billed(answer, usage, call.notes.call_id)
         else:
             answer = await _streamed(call, call.emit)
         timed.used(answer.usage, finish_reason=answer.finish_reason)
@@ -308,7 +308,7 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
     return replace(answer, text="".join(pieces))
 
 
-def _with_usage(answer: Completion, usage: Usage) -> Completion:
+def _billed(answer: Completion, usage: Usage, call_id: str) -> Completion:
     # Not `replace`: this is on the way of every call, and three times as fast.
     return Completion(
         answer.text,
@@ -319,7 +319,7 @@ def _with_usage(answer: Completion, usage: Usage) -> Completion:
         answer.cached,
         answer.shared,
         answer.fallback_from,
-        answer.call_id,
+        call_id,
     )
 
 
@@ -336,7 +336,7 @@ async def _within_deadline(call: Call[Request], proceed: Proceed[Request, Result
     seconds = remaining(call.timeout) or 0.0
     try:
         with deadline_scope(seconds):
-            async with asyncio.timeout(seconds + _LATE):
+            async with block_timeout(seconds + _LATE):
                 return await proceed(call)
     except TimeoutError as error:
         raise _too_late(call, seconds) from error
@@ -349,7 +349,7 @@ async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Re
         message = "No time was left to ask the model."
         raise ProviderError(message, remedy="Allow the call more time.", retryable=True)
     try:
-        async with asyncio.timeout(seconds):
+        async with block_timeout(seconds):
             return await proceed(call)
     except TimeoutError as error:
         raise _too_late(call, seconds) from error

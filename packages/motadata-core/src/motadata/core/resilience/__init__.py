@@ -19,6 +19,7 @@ from motadata.core.resilience._deadline import (
     remaining,
     time_limit,
 )
+from motadata.core.resilience._ends import SharedDeadline
 from motadata.core.resilience._factories import (
     create_breakers,
     create_limiter,
@@ -32,6 +33,7 @@ from motadata.core.resilience._shared_breakers import SharedBreakers
 from motadata.core.resilience._shared_limiter import SharedLimiter
 from motadata.core.resilience._shared_retry_budget import SharedRetryBudget
 from motadata.core.resilience._tenant_limiter import TenantLimiter
+from motadata.core.resilience._timeouts import block_timeout
 from motadata.core.resilience._token_bucket import TokenBucket
 
 
@@ -46,10 +48,12 @@ __all__ = [
     "Reservation",
     "RetryPolicy",
     "SharedBreakers",
+    "SharedDeadline",
     "SharedLimiter",
     "SharedRetryBudget",
     "TenantLimiter",
     "TokenBucket",
+    "block_timeout",
     "check_deadline",
     "context_without_deadline",
     "create_breakers",

@@ -5,22 +5,21 @@
 
 A nested scope can only shorten. The deadline lives in a context variable, so it follows `await`,
 tasks and `asyncio.to_thread`; a thread of another kind needs `contextvars.copy_context().run`.
-Work that outlives the caller who begins it takes `context_without_deadline` along instead.
+Work that outlives the caller who begins it takes `context_without_deadline` along instead; work
+that several callers wait for has a `SharedDeadline`.
 Instants are readings of `time.monotonic`, which is the event loop's clock.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from contextvars import Context, ContextVar, Token, copy_context
+from contextvars import Context, Token, copy_context
 from types import TracebackType
 
 from motadata.core.errors import ConfigurationError, DeadlineExceededError
-
-
-_deadline: ContextVar[float | None] = ContextVar("motadata_deadline", default=None)
+from motadata.core.resilience._ends import CURRENT, Deadline, Shortened, end_of
+from motadata.core.resilience._timeouts import block_timeout
 
 
 class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own are
@@ -30,13 +29,15 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
     `with deadline_scope(2.0) as instant:` gives the instant at which the time is up; it counts from
     there on. Each is entered once.
 
+    Within a `SharedDeadline` that moves on, the block's own seconds still count.
+
     Raises:
         ConfigurationError: `seconds` is not a number; raised on entering.
     """
 
     __slots__ = ("_seconds", "_token")
 
-    _token: Token[float | None]
+    _token: Token[Deadline]
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -50,10 +51,13 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
         if math.isnan(instant):
             message = f"A deadline of {self._seconds!r} seconds is none."
             raise ConfigurationError(message, remedy="Give a number of seconds.")
-        outer = _deadline.get()
-        if outer is not None and outer < instant:
-            instant = outer
-        self._token = _deadline.set(instant)
+        outer = CURRENT.get()
+        if isinstance(outer, float):
+            instant = min(instant, outer)
+        elif outer is not None:
+            self._token = CURRENT.set(Shortened(instant, outer))
+            return min(instant, end_of(outer))
+        self._token = CURRENT.set(instant)
         return instant
 
     def __exit__(
@@ -63,7 +67,7 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
         traceback: TracebackType | None,
     ) -> None:
         """Go back to the deadline around the block."""
-        _deadline.reset(self._token)
+        CURRENT.reset(self._token)
 
 
 def remaining(limit: float | None = None) -> float | None:
@@ -71,7 +75,10 @@ def remaining(limit: float | None = None) -> float | None:
 
     Never negative: 0.0 says that the time is up.
     """
-    instant = _deadline.get()
+    instant = CURRENT.get()
+    if instant is not None and not isinstance(instant, float):
+        instant = end_of(instant)
+        instant = None if instant == math.inf else instant
     if instant is None:
         return limit
     left = max(0.0, instant - time.monotonic())
@@ -85,7 +92,7 @@ def context_without_deadline() -> Context:
     several callers, must not end with the one in whose call it happened to begin.
     """
     context = copy_context()
-    context.run(_deadline.set, None)
+    context.run(CURRENT.set, None)
     return context
 
 
@@ -100,10 +107,11 @@ def check_deadline(*, what: str) -> None:
         raise DeadlineExceededError(message, remedy="Allow more time, or ask for less at once.")
 
 
-class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
+class time_limit(block_timeout):  # noqa: N801 - used like a function, as contextlib's own are
     """Cancel the block when `seconds`, or the surrounding deadline if sooner, are over.
 
-    A `TimeoutError` of the block's own passes as it is. Each is entered once.
+    A deadline that moves on meanwhile moves the end of the block with it. A `TimeoutError` of the
+    block's own passes as it is. Each is entered once.
 
     Args:
         seconds: The wait's own limit; None leaves only the deadline.
@@ -113,20 +121,28 @@ class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
         DeadlineExceededError: The time was up; raised on leaving.
     """
 
-    __slots__ = ("_limit", "_timer", "_what")
+    __slots__ = ("_began", "_end", "_what")
 
     def __init__(self, seconds: float | None, *, what: str) -> None:
-        self._limit = seconds
+        super().__init__(seconds)
         self._what = what
-        self._timer: asyncio.Timeout | None = None
+        self._began = 0.0
+        self._end: Deadline = None
 
     async def __aenter__(self) -> None:
         """Begin to count."""
-        self._limit = remaining(self._limit)
-        if self._limit is not None:
-            timer = asyncio.timeout(self._limit)
-            await timer.__aenter__()
-            self._timer = timer
+        deadline, own = CURRENT.get(), self._seconds
+        if deadline is not None:
+            self._began = time.monotonic()
+            end = math.inf if own is None else self._began + own
+            if isinstance(deadline, float):
+                end = min(end, deadline)
+            else:
+                self._end = Shortened(end, deadline)
+                end = end_of(self._end)
+            self._seconds = end - self._began
+        if self._seconds is not None:
+            self._begin(self._seconds)
 
     async def __aexit__(
         self,
@@ -135,19 +151,19 @@ class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
         traceback: TracebackType | None,
     ) -> None:
         """Stop counting."""
-        timer = self._timer
-        if timer is None:
-            return
-        try:
-            await timer.__aexit__(kind, error, traceback)
-        except TimeoutError as expired:
-            raise self._exceeded() from expired
-        if isinstance(error, TimeoutError) and timer.expired():
+        if self._leave(kind) or (self._expired and isinstance(error, TimeoutError)):
             raise self._exceeded() from error
+
+    def _expire(self) -> None:
+        if self._end is not None and (left := end_of(self._end) - time.monotonic()) > 0:
+            self._seconds = left + time.monotonic() - self._began
+            self._wait(left)
+        else:
+            super()._expire()
 
     def _exceeded(self) -> DeadlineExceededError:
         message = (
-            f"Waiting for {self._what} took longer than the {self._limit:.3g} s that were left."
+            f"Waiting for {self._what} took longer than the {self._seconds:.3g} s that were left."
         )
         return DeadlineExceededError(
             message, remedy="Allow more time, or ask for less work at once."

@@ -14,6 +14,9 @@ Span = tuple[int, int]
 Groups = Sequence[Span]
 """Where digits stand in a text, group by group, those of UUIDs left out."""
 
+FEWEST_DIGITS: Final = 6
+"""A text with fewer holds no card and no identity number."""
+
 _GROUP: Final = re.compile(r"[0-9]+")
 _UUID: Final = re.compile(
     r"(?<![\w-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![\w-])", re.IGNORECASE
@@ -32,7 +35,6 @@ _CARD_LENGTHS: Final = {
 }
 _CARDS: Final = frozenset(range(13, 20))
 _IDENTITIES: Final = frozenset({11, 12, 15, 18})
-_FEWEST_LETTERED: Final = 6
 _MOST_GROUPS_OF_IDENTITY: Final = 6
 _SHORTEST: Final = 11
 _HYPHENS: Final = 4
@@ -47,14 +49,14 @@ def digit_groups(text: str) -> Groups:
     return _outside(groups, uuids) if uuids else groups
 
 
-def _count(digits: Groups) -> int:
+def count_digits(digits: Groups) -> int:
     """Return how many digits there are in all."""
     return sum([end - start for start, end in digits])
 
 
 def find_cards(about: GuardedText, digits: Groups) -> Iterator[Span]:
     """Yield payment cards: 13 to 19 digits with their network's length and check digit."""
-    if _count(digits) < _SHORTEST:
+    if count_digits(digits) < _SHORTEST:
         return
     for groups in _numbers(about.text, digits, " -"):
         yield from _within(about.text, groups, _is_card, lengths=_CARDS, most=max(_CARDS))
@@ -63,13 +65,13 @@ def find_cards(about: GuardedText, digits: Groups) -> Iterator[Span]:
 def find_national_ids(about: GuardedText, digits: Groups) -> Iterator[Span]:
     """Yield identity numbers of the countries that `national_id` knows."""
     text = about.text
-    long = _count(digits) >= _SHORTEST
+    long = count_digits(digits) >= _SHORTEST
     for groups in _numbers(text, digits, " .-") if long else ():
         yield from _within(
             text, groups, _is_national_id, lengths=_IDENTITIES, most=_MOST_GROUPS_OF_IDENTITY
         )
     for start, end in digits:
-        if end - start < _FEWEST_LETTERED or not text[end : end + 1].isalpha():
+        if end - start < FEWEST_DIGITS or not text[end : end + 1].isalpha():
             continue
         start -= text[start - 1 : start] in ("X", "Y", "Z")  # noqa: PLW2901 - it begins there
         found = _LETTERED.match(text, start)

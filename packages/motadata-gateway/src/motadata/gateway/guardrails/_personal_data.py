@@ -9,8 +9,10 @@ from typing import Final
 from motadata.core.protocols import Finding, FindingAction, GuardedText
 from motadata.core.recognisers import is_personal_address
 from motadata.gateway.guardrails._numbers import (
+    FEWEST_DIGITS,
     Groups,
     Span,
+    count_digits,
     digit_groups,
     find_cards,
     find_ibans,
@@ -21,6 +23,8 @@ from motadata.gateway.guardrails._rule import TextRule, check_action, check_choi
 
 
 KINDS: Final = ("email", "card", "iban", "ip", "national_id", "phone")
+
+_LONG: Final = frozenset({"card", "national_id"})
 
 _LOCAL_PART: Final = re.compile(r"[\w.+%-]+")
 _MOST_LOCAL: Final = 64
@@ -68,6 +72,7 @@ class PersonalData(TextRule):
         for one in (action, *(actions or {}).values()):
             check_action(one, what=name)
         self._finders = _finders(chosen, region)
+        self._finders_of_few = tuple(pair for pair in self._finders if pair[0] not in _LONG)
         self._actions = {kind: (actions or {}).get(kind, action) for kind in chosen}
         described = (sorted(self._actions.items()), region)
         super().__init__(name, described=described)
@@ -77,9 +82,10 @@ class PersonalData(TextRule):
         digits = digit_groups(text.text)
         if not digits and "@" not in text.text and ":" not in text.text:
             return []
+        few = count_digits(digits) < FEWEST_DIGITS
         return [
             Finding(f"{self.name}.{kind}", self._actions[kind], start, end, f"[{kind}]")
-            for kind, finder in self._finders
+            for kind, finder in (self._finders_of_few if few else self._finders)
             for start, end in finder(text, digits)
         ]
 

@@ -127,7 +127,7 @@ class Secrets(TextRule):
             kinds += [kind for literal, kind in self._underscored if literal in written]
         for kind in dict.fromkeys(kinds):
             found += self._of(kind, self._patterns[kind], written, final=text.final)
-        if self._random:
+        if self._random and len(written) >= _SHORTEST_RANDOM:
             found += [self._finding("random", *span) for span in _random_words(written)]
         return found
 

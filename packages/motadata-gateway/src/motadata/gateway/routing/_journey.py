@@ -101,6 +101,14 @@ class Journey(Generic[Request, Result]):
             hedged = await self._hedged(self.route.hedge_after)
             if hedged is not None:
                 return hedged
+        return await self._onwards()
+
+    async def go_on(self, error: SDKError) -> tuple[Result, str]:
+        """Go on after the only model was asked in vain; see `run`."""
+        self._note(self.targets[0].model, error)
+        return await self._onwards()
+
+    async def _onwards(self) -> tuple[Result, str]:
         while True:
             if not self._pending:
                 await self._next_round()
@@ -223,10 +231,7 @@ class Journey(Generic[Request, Result]):
         return self.relay.heard + self.call.timeout
 
     def _seconds(self, target: Target) -> float:
-        left = self._until() - time.monotonic()
-        if target.timeout is not None:
-            return min(target.timeout, left)
-        return left / 2 if self._pending else left
+        return target.seconds(self._until() - time.monotonic(), others=bool(self._pending))
 
     def _given_up(self) -> SDKError:
         if self._error is not None:

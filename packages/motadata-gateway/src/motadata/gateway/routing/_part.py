@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from motadata.core.clock import SYSTEM_CLOCK, Clock
-from motadata.core.errors import ConfigurationError
+from motadata.core.errors import ConfigurationError, SDKError
 from motadata.core.models import Completion, Embeddings
 from motadata.core.protocols.resilience import RetryBudget
 from motadata.core.resilience import (
@@ -150,6 +150,7 @@ class Routing:
         targets = self._order.ordered(route, call, tenant)  # type: ignore[arg-type]  # both kinds
         left = remaining(call.timeout)
         seconds = call.timeout if left is None else left
+        deadline = time.monotonic() + seconds
         asking = Asking(
             call,
             proceed,
@@ -158,27 +159,35 @@ class Routing:
             breakers=self._breakers,
             with_model=with_model,
         )
+        first = targets[0]
+        self._budget(first.model.partition("/")[0]).deposit(tenant_id=tenant)
+        error: SDKError | None = None
+        if len(targets) == 1 and relay is None:
+            # Most calls ask one model once.
+            try:
+                allowed = first.seconds(seconds, others=False)
+                return await asking.ask(call, first.model, allowed, None), None
+            except SDKError as failure:
+                error = failure
         journey = Journey(
             call=call,
             asking=asking,
             route=route,
             targets=targets,
             tenant=tenant,
-            deadline=time.monotonic() + seconds,
+            deadline=deadline,
             retry=self._retry,
             budget=self._budget,
             wait=self._clock.sleep,
             chance=self._chance,
             relay=relay,
         )
-        first = targets[0].model
-        self._budget(first.partition("/")[0]).deposit(tenant_id=tenant)
-        answer, model = await journey.run()
-        if model == first:
+        answer, model = await (journey.run() if error is None else journey.go_on(error))
+        if model == first.model:
             return answer, None
-        call.notes.fallback_from = first
+        call.notes.fallback_from = first.model
         count_fallback(tenant)
-        return answer, first
+        return answer, first.model
 
     def _route_to(self, model: str) -> Route:
         """Return the route of a model that has none: itself."""

@@ -43,6 +43,17 @@ class Target:
             message = f"weight={self.weight!r}, timeout={self.timeout!r} do not fit {self.model!r}."
             raise ConfigurationError(message, remedy="Give positive numbers.")
 
+    def seconds(self, left: float, *, others: bool) -> float:
+        """Return how long one request may take.
+
+        Args:
+            left: What the call has left.
+            others: Whether there are others to ask after it.
+        """
+        if self.timeout is not None:
+            return min(self.timeout, left)
+        return left / 2 if others else left
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

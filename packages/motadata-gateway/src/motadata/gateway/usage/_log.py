@@ -94,18 +94,9 @@ class UsageLog:
         if answer.cached and not call.notes.model:
             _name(call.notes, answer.model)
         self._take(call, course, "chat")
-        # Not `replace`: this is on the way of every call, and three times as fast.
-        return Completion(
-            answer.text,
-            answer.model,
-            answer.finish_reason,
-            answer.tool_calls,
-            answer.usage,
-            answer.cached,
-            answer.shared,
-            answer.fallback_from,
-            call.notes.call_id,
-        )
+        if answer.call_id == call.notes.call_id:
+            return answer
+        return replace(answer, call_id=call.notes.call_id)
 
     async def embedding(
         self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
