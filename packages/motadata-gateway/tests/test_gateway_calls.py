@@ -271,7 +271,7 @@ class BrokenCache:
     async def get(self, *args: object, **options: object) -> object:
         raise CacheError("gone")
 
-    get_many = set_many = get
+    set = get_many = set_many = get
 
 
 async def test_a_broken_cache_is_a_miss(provider: Scripted):
@@ -290,6 +290,9 @@ class ForeignCache:
 
     async def get_many(self, keys: list[str], **options: object) -> dict[str, object]:
         return dict.fromkeys(keys, "not a vector")
+
+    async def set(self, key: str, value: object, **options: object) -> None:
+        return None
 
     async def set_many(self, values: object, **options: object) -> None:
         return None

@@ -285,7 +285,7 @@ class Trial:
     async def end_early(self, task: asyncio.Task[None]) -> None:
         """Give the call up at once, while it works, or while it waits for the clock."""
         await self.begun.wait()
-        for _ in range(self.chance.randrange(self.chance.choice((1, 20, 20, 500)))):
+        for _ in range(self.chance.randrange(self.chance.choice((1, 10, 10, 500)))):
             await asyncio.sleep(0)
         task.cancel()
 

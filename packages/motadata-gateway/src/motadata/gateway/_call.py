@@ -175,15 +175,15 @@ class CallPart(Protocol):
     A part that is an async context manager as well is entered and left with the gateway.
     """
 
-    async def chat(
+    def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
-    ) -> Completion:
+    ) -> Awaitable[Completion]:
         """Pass a conversation on."""
         ...
 
-    async def embedding(
+    def embedding(
         self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
-    ) -> Embeddings:
+    ) -> Awaitable[Embeddings]:
         """Pass texts to embed on."""
         ...
 

@@ -375,7 +375,7 @@ class LLMGateway:
         check_model(model)
         return self._routes.full_name(model)
 
-    async def _complete(
+    def _complete(
         self,
         request: ChatRequest,
         timeout: float | None,
@@ -383,7 +383,7 @@ class LLMGateway:
         attribution: Attribution,
         tenant_id: str | None,
         emit: Emit | None,
-    ) -> Completion:
+    ) -> Awaitable[Completion]:
         self._check_open()
         call = Call(
             request=request,
@@ -397,7 +397,7 @@ class LLMGateway:
             policy=self._policy,
             routes=self._routes,
         )
-        return await self._chat(call)
+        return self._chat(call)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -177,24 +177,29 @@ class Limits(_Turns):
     ) -> None:
         super().__init__(estimator, longest_wait)
         self._sharing = sharing or Sharing()
-        self._rate_of = tenants if callable(tenants) else lambda _tenant: tenants
+        self._rate_of = tenants if callable(tenants) else None
+        self._everybodys = self._meter(tenants, "tenant") if isinstance(tenants, Rate) else None
         self._plans: dict[Rate, Meter] = {}
         self._models = {
             model: self._meter(rate, f"model {model}") for model, rate in (models or {}).items()
         }
 
     async def _meters(self, provider: str, model: str, tenant: TenantId) -> tuple[Meter, ...]:  # noqa: ARG002 - limits of keys look at it
-        rate = self._rate_of(tenant)
         of_model = self._models.get(model)
-        if rate is None:
+        of_tenant = self._everybodys if self._rate_of is None else self._plan(self._rate_of(tenant))
+        if of_tenant is None:
             return () if of_model is None else (of_model,)
-        meter = self._plans.get(rate)
-        if meter is None:
+        return (of_tenant,) if of_model is None else (of_tenant, of_model)
+
+    def _plan(self, rate: Rate | None) -> Meter | None:
+        """Return what tenants of a rate must pass; None for those without."""
+        meter = None if rate is None else self._plans.get(rate)
+        if meter is None and rate is not None:
             if len(self._plans) >= _MOST_PLANS:
                 message = f"There are more than {_MOST_PLANS} different rates of tenants."
                 raise ConfigurationError(message, remedy="Give tenants of one plan equal rates.")
             meter = self._plans[rate] = self._meter(rate, "tenant")
-        return (meter,) if of_model is None else (meter, of_model)
+        return meter
 
     def _meter(self, rate: Rate, name: str) -> Meter:
         meter = Meter(rate, name, scope="tenant", sharing=self._sharing)

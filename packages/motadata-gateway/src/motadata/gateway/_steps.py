@@ -1,8 +1,12 @@
-"""The steps that a call passes, in their order. This is the whole path; there is no other."""
+"""The steps that a call passes, in their order. This is the whole path; there is no other.
+
+A step with nothing to do behind the call returns what the rest of the path returns, instead of
+waiting for it: each coroutine less is half a microsecond, and one frame less in a traceback.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -52,13 +56,13 @@ async def for_tenant(call: Call[Request], proceed: Proceed[Request, Result]) -> 
         return await proceed(passed)
 
 
-async def validated_chat(
+def validated_chat(
     call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
-) -> Completion:
+) -> Awaitable[Completion]:
     """Refuse a request that cannot be right."""
     _check_call(call)
     check_chat(call.request)
-    return await proceed(call)
+    return proceed(call)
 
 
 async def validated_embedding(
@@ -106,40 +110,37 @@ async def traced_embedding(
         return result
 
 
-async def within_deadline_chat(
+def within_deadline_chat(
     call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
-) -> Completion:
+) -> Awaitable[Completion]:
     """End the whole call in its time, whichever step it hangs in.
 
     A streamed answer may take as long as its parts come; only a deadline around it limits it.
     """
     if call.emit is None:
-        return await _within_deadline(call, proceed)
-    async with time_limit(None, what="a streamed answer"):
-        return await proceed(call)
+        return _within_deadline(call, proceed)
+    return _streamed_within_deadline(call, proceed)
 
 
-async def within_deadline_embedding(
+def within_deadline_embedding(
     call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
-) -> Embeddings:
+) -> Awaitable[Embeddings]:
     """End the whole call in its time, whichever step it hangs in."""
-    return await _within_deadline(call, proceed)
+    return _within_deadline(call, proceed)
 
 
-async def completed_in_time(
+def completed_in_time(
     call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
-) -> Completion:
+) -> Awaitable[Completion]:
     """Limit the wait for one provider; a streamed answer limits the wait for each part itself."""
-    if call.emit is not None:
-        return await proceed(call)
-    return await _in_time(call, proceed)
+    return _in_time(call, proceed) if call.emit is None else proceed(call)
 
 
-async def embedded_in_time(
+def embedded_in_time(
     call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
-) -> Embeddings:
+) -> Awaitable[Embeddings]:
     """Limit the wait for one provider's vectors."""
-    return await _in_time(call, proceed)
+    return _in_time(call, proceed)
 
 
 async def completed_by_provider(
@@ -340,6 +341,13 @@ async def _within_deadline(call: Call[Request], proceed: Proceed[Request, Result
                 return await proceed(call)
     except TimeoutError as error:
         raise _too_late(call, seconds) from error
+
+
+async def _streamed_within_deadline(
+    call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
+) -> Completion:
+    async with time_limit(None, what="a streamed answer"):
+        return await proceed(call)
 
 
 async def _in_time(call: Call[Request], proceed: Proceed[Request, Result]) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Self
 
@@ -54,12 +54,12 @@ class TenantLimiter:
         made._make = lambda tenant: FairLimiter.over(make(tenant), max_waiting=max_waiting)
         return made
 
-    async def acquire(
+    def acquire(
         self, *, cost: float = 1.0, timeout: float | None = None, tenant_id: str | None = None
-    ) -> None:
+    ) -> Coroutine[object, None, None]:
         """See `RateLimiter.acquire`."""
         tenant = resolve_tenant(tenant_id)
-        await self._limiter(tenant).acquire(cost=cost, timeout=timeout, tenant_id=tenant)
+        return self._limiter(tenant).acquire(cost=cost, timeout=timeout, tenant_id=tenant)
 
     def settle(self, difference: float, *, tenant_id: str | None = None) -> None:
         """See `RateLimiter.settle`."""

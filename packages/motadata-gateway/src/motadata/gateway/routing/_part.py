@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
@@ -109,30 +109,26 @@ class Routing:
         """The full names of the models that may answer, by what is asked."""
         return {name: route.models for name, route in self._routes.items()}
 
-    async def chat(
+    def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
-    ) -> Completion:
+    ) -> Awaitable[Completion]:
         """Have a conversation continued by whoever can.
 
         Raises:
             SDKError: Nobody could; the last error that says why.
         """
         relay = Relay(call.emit) if call.emit is not None else None
-        answer, changed = await self._travel(call, proceed, _with_chat_model, relay)
-        if changed is None:
-            return answer
-        return replace(answer, fallback_from=changed)
+        return self._travel(call, proceed, _with_chat_model, relay)
 
-    async def embedding(
+    def embedding(
         self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
-    ) -> Embeddings:
+    ) -> Awaitable[Embeddings]:
         """Have texts embedded by whoever can.
 
         Raises:
             SDKError: Nobody could; the last error that says why.
         """
-        answer, _ = await self._travel(call, proceed, _with_embedding_model, None)
-        return answer
+        return self._travel(call, proceed, _with_embedding_model, None)
 
     async def _travel(
         self,
@@ -140,8 +136,8 @@ class Routing:
         proceed: Proceed[Request, Result],
         with_model: Callable[[Request, str], Request],
         relay: Relay | None,
-    ) -> tuple[Result, str | None]:
-        """Return the answer, and which model should have given it if another one did."""
+    ) -> Result:
+        """Return the answer; one of another model than the first one says so."""
         tenant = resolve_tenant(call.tenant_id)
         asked = call.request.model  # type: ignore[attr-defined]  # both kinds of requests have one
         route = self._routes.get(asked)
@@ -166,7 +162,7 @@ class Routing:
             # Most calls ask one model once.
             try:
                 allowed = first.seconds(seconds, others=False)
-                return await asking.ask(call, first.model, allowed, None), None
+                return await asking.ask(call, first.model, allowed, None)
             except SDKError as failure:
                 error = failure
         journey = Journey(
@@ -184,10 +180,12 @@ class Routing:
         )
         answer, model = await (journey.run() if error is None else journey.go_on(error))
         if model == first.model:
-            return answer, None
+            return answer
         call.notes.fallback_from = first.model
         count_fallback(tenant)
-        return answer, first.model
+        if isinstance(answer, Completion):
+            return replace(answer, fallback_from=first.model)
+        return answer
 
     def _route_to(self, model: str) -> Route:
         """Return the route of a model that has none: itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import TracebackType
@@ -16,7 +17,7 @@ from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Completion, Embeddings, Usage
 from motadata.core.observability import counter, get_logger
 from motadata.core.resilience import remaining
-from motadata.gateway._call import Call, CallNotes, Price, Proceed, Request
+from motadata.gateway._call import Call, CallNotes, Price, Proceed, Request, Result
 from motadata.gateway._requests import ChatRequest, EmbeddingRequest
 from motadata.gateway.usage._overrides import PriceOverrides
 from motadata.gateway.usage._prices import PriceTable, Tariff, packaged_prices
@@ -121,25 +122,25 @@ class Pricing:
         self._reading: WeakValueDictionary[str, _Reading] = WeakValueDictionary()
         self._failure: _Failure | None = None
 
-    async def chat(
+    def chat(
         self, call: Call[ChatRequest], proceed: Proceed[ChatRequest, Completion]
-    ) -> Completion:
+    ) -> Awaitable[Completion]:
         """Price a conversation.
 
         Raises:
             SDKError: What the call raised.
         """
-        return await proceed(await self._with_prices(call))
+        return self._priced_call(call, proceed)
 
-    async def embedding(
+    def embedding(
         self, call: Call[EmbeddingRequest], proceed: Proceed[EmbeddingRequest, Embeddings]
-    ) -> Embeddings:
+    ) -> Awaitable[Embeddings]:
         """Price vectors.
 
         Raises:
             SDKError: What the call raised.
         """
-        return await proceed(await self._with_prices(call))
+        return self._priced_call(call, proceed)
 
     async def __aenter__(self) -> Self:
         """Read the table, off the event loop."""
@@ -155,18 +156,25 @@ class Pricing:
     ) -> None:
         """Keep the prices: an answer may still be under way."""
 
-    async def _with_prices(self, call: Call[Request]) -> Call[Request]:
-        priced = call.copied()
+    def _priced_call(
+        self, call: Call[Request], proceed: Proceed[Request, Result]
+    ) -> Awaitable[Result]:
         if self._overrides is None:
+            priced = call.copied()
             priced.price = self._listed
-            return priced
-        tenant = str(call.tenant_id)
+            return proceed(priced)
+        return self._with_own(self._overrides, call, proceed)
+
+    async def _with_own(
+        self, overrides: PriceOverrides, call: Call[Request], proceed: Proceed[Request, Result]
+    ) -> Result:
+        tenant, priced = str(call.tenant_id), call.copied()
         own = self._own.get(tenant)
         if own is None or self._clock.now() >= own.until:
-            priced.price = await self._read(self._overrides, tenant)
+            priced.price = await self._read(overrides, tenant)
         else:
             priced.price = own.price
-        return priced
+        return await proceed(priced)
 
     async def _read(self, overrides: PriceOverrides, tenant: str) -> Price:
         reading = self._reading.setdefault(tenant, _Reading())
