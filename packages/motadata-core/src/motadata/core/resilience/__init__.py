@@ -19,6 +19,7 @@ from motadata.core.resilience._deadline import (
     remaining,
     time_limit,
 )
+from motadata.core.resilience._ends import SharedDeadline
 from motadata.core.resilience._factories import (
     create_breakers,
     create_limiter,
@@ -46,6 +47,7 @@ __all__ = [
     "Reservation",
     "RetryPolicy",
     "SharedBreakers",
+    "SharedDeadline",
     "SharedLimiter",
     "SharedRetryBudget",
     "TenantLimiter",

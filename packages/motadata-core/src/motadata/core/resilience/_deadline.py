@@ -5,7 +5,8 @@
 
 A nested scope can only shorten. The deadline lives in a context variable, so it follows `await`,
 tasks and `asyncio.to_thread`; a thread of another kind needs `contextvars.copy_context().run`.
-Work that outlives the caller who begins it takes `context_without_deadline` along instead.
+Work that outlives the caller who begins it takes `context_without_deadline` along instead; work
+that several callers wait for has a `SharedDeadline`.
 Instants are readings of `time.monotonic`, which is the event loop's clock.
 """
 
@@ -14,13 +15,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextvars import Context, ContextVar, Token, copy_context
+from contextvars import Context, Token, copy_context
 from types import TracebackType
 
 from motadata.core.errors import ConfigurationError, DeadlineExceededError
-
-
-_deadline: ContextVar[float | None] = ContextVar("motadata_deadline", default=None)
+from motadata.core.resilience._ends import CURRENT, Deadline, Shortened, end_of
 
 
 class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own are
@@ -30,13 +29,15 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
     `with deadline_scope(2.0) as instant:` gives the instant at which the time is up; it counts from
     there on. Each is entered once.
 
+    Within a `SharedDeadline` that moves on, the block's own seconds still count.
+
     Raises:
         ConfigurationError: `seconds` is not a number; raised on entering.
     """
 
     __slots__ = ("_seconds", "_token")
 
-    _token: Token[float | None]
+    _token: Token[Deadline]
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -50,10 +51,13 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
         if math.isnan(instant):
             message = f"A deadline of {self._seconds!r} seconds is none."
             raise ConfigurationError(message, remedy="Give a number of seconds.")
-        outer = _deadline.get()
-        if outer is not None and outer < instant:
-            instant = outer
-        self._token = _deadline.set(instant)
+        outer = CURRENT.get()
+        if isinstance(outer, float):
+            instant = min(instant, outer)
+        elif outer is not None:
+            self._token = CURRENT.set(Shortened(instant, outer))
+            return min(instant, end_of(outer))
+        self._token = CURRENT.set(instant)
         return instant
 
     def __exit__(
@@ -63,7 +67,7 @@ class deadline_scope:  # noqa: N801 - used like a function, as contextlib's own 
         traceback: TracebackType | None,
     ) -> None:
         """Go back to the deadline around the block."""
-        _deadline.reset(self._token)
+        CURRENT.reset(self._token)
 
 
 def remaining(limit: float | None = None) -> float | None:
@@ -71,7 +75,10 @@ def remaining(limit: float | None = None) -> float | None:
 
     Never negative: 0.0 says that the time is up.
     """
-    instant = _deadline.get()
+    instant = CURRENT.get()
+    if instant is not None and not isinstance(instant, float):
+        instant = end_of(instant)
+        instant = None if instant == math.inf else instant
     if instant is None:
         return limit
     left = max(0.0, instant - time.monotonic())
@@ -85,7 +92,7 @@ def context_without_deadline() -> Context:
     several callers, must not end with the one in whose call it happened to begin.
     """
     context = copy_context()
-    context.run(_deadline.set, None)
+    context.run(CURRENT.set, None)
     return context
 
 
@@ -103,7 +110,8 @@ def check_deadline(*, what: str) -> None:
 class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
     """Cancel the block when `seconds`, or the surrounding deadline if sooner, are over.
 
-    A `TimeoutError` of the block's own passes as it is. Each is entered once.
+    A deadline that moves on meanwhile moves the end of the block with it. A `TimeoutError` of the
+    block's own passes as it is. Each is entered once.
 
     Args:
         seconds: The wait's own limit; None leaves only the deadline.
@@ -113,20 +121,28 @@ class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
         DeadlineExceededError: The time was up; raised on leaving.
     """
 
-    __slots__ = ("_limit", "_timer", "_what")
+    __slots__ = ("_limit", "_moving", "_timer", "_what")
 
     def __init__(self, seconds: float | None, *, what: str) -> None:
         self._limit = seconds
         self._what = what
         self._timer: asyncio.Timeout | None = None
+        self._moving: _MovingEnd | None = None
 
     async def __aenter__(self) -> None:
         """Begin to count."""
-        self._limit = remaining(self._limit)
-        if self._limit is not None:
-            timer = asyncio.timeout(self._limit)
-            await timer.__aenter__()
-            self._timer = timer
+        own = self._limit
+        self._limit = remaining(own)
+        if self._limit is None:
+            return
+        deadline = CURRENT.get()
+        is_fixed = deadline is None or isinstance(deadline, float)
+        timer = asyncio.timeout(self._limit if is_fixed else None)
+        await timer.__aenter__()
+        self._timer = timer
+        if deadline is not None and not isinstance(deadline, float):
+            end = math.inf if own is None else time.monotonic() + own
+            self._moving = _MovingEnd(timer, Shortened(end, deadline))
 
     async def __aexit__(
         self,
@@ -138,6 +154,8 @@ class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
         timer = self._timer
         if timer is None:
             return
+        if self._moving is not None:
+            self._limit = self._moving.stop()
         try:
             await timer.__aexit__(kind, error, traceback)
         except TimeoutError as expired:
@@ -152,3 +170,31 @@ class time_limit:  # noqa: N801 - used like a function, as contextlib's own are
         return DeadlineExceededError(
             message, remedy="Allow more time, or ask for less work at once."
         )
+
+
+class _MovingEnd:
+    """Looks again whenever the time seems to be up, and ends a block when it is."""
+
+    __slots__ = ("_began", "_end", "_handle", "_timer")
+
+    def __init__(self, timer: asyncio.Timeout, end: Shortened) -> None:
+        self._timer = timer
+        self._end = end
+        self._began = time.monotonic()
+        self._handle: asyncio.TimerHandle | None = None
+        self._look()
+
+    def stop(self) -> float:
+        """Look no more; return for how many seconds it did."""
+        if self._handle is not None:
+            self._handle.cancel()
+        return time.monotonic() - self._began
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = end_of(self._end) - time.monotonic()
+        self._handle = None
+        if left <= 0:
+            self._timer.reschedule(loop.time())
+        elif left < math.inf:
+            self._handle = loop.call_later(left, self._look)
