@@ -22,7 +22,7 @@ from motadata.core.errors import (
 )
 from motadata.core.models import Answer, Record
 from motadata.core.protocols import Component
-from motadata.core.resilience import deadline_scope, remaining
+from motadata.core.resilience import deadline_scope
 from motadata.core.testing.cache import CacheConformance, PassTime
 
 
@@ -297,29 +297,6 @@ async def test_caller_with_a_deadline_leaves_a_computation_that_ignores_its_canc
     assert ended.is_set()
     assert await cache.get("key", tenant_id="acme") is None
     assert took < 2
-
-
-async def test_deadline_of_who_came_first_is_not_that_of_the_computation() -> None:
-    cache = create_memory_cache()
-    gate = asyncio.Event()
-    allowed: list[float | None] = []
-
-    async def compute() -> object:
-        allowed.append(remaining())
-        await gate.wait()
-        return "value"
-
-    async def ask(seconds: float) -> object:
-        with deadline_scope(seconds):
-            return await cache.get_or_compute("key", compute, tenant_id="acme")
-
-    first, second = asyncio.create_task(ask(0.05)), asyncio.create_task(ask(30))
-    with pytest.raises(DeadlineExceededError):
-        await first
-    gate.set()
-
-    assert await second == "value"
-    assert allowed == [None]
 
 
 async def test_caller_that_comes_after_an_invalidation_gets_a_fresh_value() -> None:

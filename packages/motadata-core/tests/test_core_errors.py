@@ -25,8 +25,9 @@ def tree(kind: type[SDKError] = SDKError) -> Iterator[type[SDKError]]:
 
 
 def drawn(kind: type[SDKError], indent: str = "") -> list[str]:
-    """Draw the tree below a class as the module's docstring does."""
+    """Draw the tree below a class as the package's docstring does, whose order is its own."""
     children = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    children.sort(key=lambda child: (errors.__doc__ or "").find(f" {child.__name__}\n"))
     lines = []
     for child in children:
         last = child is children[-1]
@@ -40,6 +41,16 @@ def test_docstring_draws_the_tree_that_is_there() -> None:
 
     assert block is not None
     assert block.group(1).splitlines() == ["SDKError", *drawn(SDKError)]
+
+
+def test_package_exports_every_error_and_nothing_else() -> None:
+    assert sorted(errors.__all__) == sorted(kind.__name__ for kind in tree())
+
+
+def test_every_error_is_known_by_the_name_by_which_it_is_imported() -> None:
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert f"{kind.__module__}.{kind.__qualname__}" == f"motadata.core.errors.{name}"
 
 
 def test_every_error_of_the_module_is_an_sdk_error() -> None:

@@ -70,6 +70,16 @@ def test_every_everyday_name_can_be_imported_and_is_listed() -> None:
     assert motadata.core.__all__ == sorted(motadata.core.__all__)
 
 
+def test_everyday_name_imports_its_room_with_its_first_use() -> None:
+    before = modules_after("import motadata.core")
+    after = modules_after("import motadata.core; motadata.core.create_memory_cache")
+
+    assert "motadata.core.cache" not in before
+    assert "motadata.core.cache" in after
+    # From then on it is there, and nothing is looked up.
+    assert motadata.core.create_memory_cache is vars(motadata.core)["create_memory_cache"]
+
+
 def test_name_that_core_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = motadata.core.no_such_name

@@ -1,18 +1,19 @@
-"""What is no statement ends with its caller's deadline too: listening, retiring pools, opening."""
+"""Statements end with their caller's deadline, and so does what is none: listening, opening."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from motadata.core.database import PostgresDatabase, create_database
-from motadata.core.errors import DeadlineExceededError
+from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.errors import DeadlineExceededError, QueryError
 from motadata.core.resilience import deadline_scope
 from motadata.core.testing.database import CONFORMANCE_MIGRATIONS
 from motadata.core.testing.fault_proxy import FaultProxy, Faults
@@ -48,6 +49,59 @@ async def ended_by_the_deadline(seconds: float) -> AsyncIterator[None]:
         with pytest.raises(DeadlineExceededError), deadline_scope(seconds):
             yield
     assert lived.seconds < seconds + LATE
+
+
+@contextmanager
+def halted(process: int) -> Iterator[None]:
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+async def test_deadline_ends_a_read_in_one_round_trip_under_its_own_name(
+    database_dsns: DatabaseDsns,
+):
+    sql = "select pg_sleep($1), 1 as one"
+    async with create_database(database_dsns.runtime, max_connections=1) as database:
+        known = await database.execute_query(sql, 0, tenant_id="acme")
+
+        with deadline_scope(0.2), pytest.raises(DeadlineExceededError) as caught:
+            await database.execute_query(sql, 60, tenant_id="acme")
+
+        assert await database.execute_query(sql, 0, tenant_id="acme") == known
+    assert (caught.value.tenant_id, caught.value.retryable) == ("acme", True)
+
+
+async def test_who_cancels_a_statement_from_outside_is_not_taken_for_the_deadline(
+    database: PostgresDatabase,
+):
+    async def cancelled_by_another() -> None:
+        async with database.transaction("acme") as transaction:
+            pid = await transaction.fetch_value("select pg_backend_pid()")
+            sleeping = asyncio.create_task(transaction.fetch("select pg_sleep(60)"))
+            while not sleeping.done():  # what has not begun cannot be cancelled yet
+                await database.execute_query("select pg_cancel_backend($1)", pid, tenant_id="acme")
+            await sleeping
+
+    with deadline_scope(60), pytest.raises(QueryError):
+        await cancelled_by_another()
+
+
+async def test_commit_that_the_deadline_ends_is_not_said_to_be_repeatable(
+    database: PostgresDatabase,
+):
+    with ExitStack() as servers:
+        async with AsyncExitStack() as block:
+            transaction = await block.enter_async_context(database.transaction("acme"))
+            pid = await transaction.fetch_value("select pg_backend_pid()")
+            servers.enter_context(halted(int(str(pid))))
+
+            with deadline_scope(0.1), pytest.raises(DatabaseConnectionError) as caught:
+                await block.aclose()
+
+    assert caught.value.retryable is False
 
 
 async def listen(database: PostgresDatabase) -> None:

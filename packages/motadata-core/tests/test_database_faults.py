@@ -150,7 +150,7 @@ async def test_server_that_hangs_keeps_no_caller_beyond_the_deadline(
         os.kill(backend, signal.SIGSTOP)
         try:
             started = time.monotonic()
-            with deadline_scope(0.3), pytest.raises((DatabaseError, DeadlineExceededError)):
+            with deadline_scope(0.3), pytest.raises(DeadlineExceededError):
                 await database.execute_query(known, tenant_id="acme")
             assert time.monotonic() - started < 5  # the machine may be busy
         finally:
@@ -173,10 +173,7 @@ async def test_full_pool_answers_with_a_typed_error_when_the_deadline_is_over(
             lambda: database.vector_search("conformance_items", [1, 0, 0], tenant_id="globex"),
         ):
             started = time.monotonic()
-            with (
-                deadline_scope(0.1),
-                pytest.raises((DatabaseConnectionError, DeadlineExceededError)),
-            ):
+            with deadline_scope(0.1), pytest.raises(DeadlineExceededError):
                 await call()
             late.append(time.monotonic() - started - 0.1)
 
@@ -190,7 +187,7 @@ async def test_statement_within_a_deadline_is_ended_by_it(database_dsns: Databas
     async with create_database(database_dsns.runtime) as database:
         for _ in range(2):
             started = time.monotonic()
-            with deadline_scope(0.2), pytest.raises(DatabaseError, match="in time"):
+            with deadline_scope(0.2), pytest.raises(DeadlineExceededError):
                 await database.execute_query("select pg_sleep(60)", tenant_id="acme")
             assert time.monotonic() - started < 10
 

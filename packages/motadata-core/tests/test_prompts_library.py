@@ -11,6 +11,7 @@ pytest.importorskip("jinja2")
 
 from motadata.core.errors import (
     ConfigurationError,
+    DeadlineExceededError,
     InvalidIdentifierError,
     PromptError,
     PromptLimitError,
@@ -198,6 +199,21 @@ class TestLibrary:
         )
 
         assert prompt.text == "3"
+
+    async def test_fallback_takes_over_when_the_deadline_ended_the_search(self) -> None:
+        class OutOfTime:
+            async def find(
+                self, name: Identifier, version: int | None, tenant: TenantId
+            ) -> PromptTemplate | None:
+                message = f"There was no time to read {name!r}."
+                raise DeadlineExceededError(message, tenant_id=tenant)
+
+        library = PromptLibrary([OutOfTime()])
+        spare = PromptTemplate("spare", "Sort this.")
+
+        prompt = await library.render("triage", fallback=spare, tenant_id="acme")
+
+        assert (prompt.text, prompt.is_fallback) == ("Sort this.", True)
 
     async def test_failing_fallback_and_none_at_all_are_the_error(
         self, library: PromptLibrary

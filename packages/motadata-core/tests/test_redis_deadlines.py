@@ -20,7 +20,7 @@ from motadata.core.cache._redis_calls import ServerUnavailableError
 from motadata.core.embedded import EmbeddedRedis
 from motadata.core.errors import CacheError, DeadlineExceededError, OverloadError
 from motadata.core.protocols import Cache
-from motadata.core.resilience import deadline_scope, remaining
+from motadata.core.resilience import deadline_scope
 from motadata.core.testing.lived_time import LivedTime
 
 
@@ -208,33 +208,6 @@ async def test_caller_leaves_a_slow_computation_at_the_deadline_and_it_is_cancel
     async with asyncio.timeout(5):
         await ended.wait()
     assert await any_cache.get_or_compute("key", _seven, tenant_id="acme") == 7
-
-
-async def test_deadline_of_who_came_first_is_not_that_of_the_computation(
-    any_cache: Cache,
-) -> None:
-    started, gate = asyncio.Event(), asyncio.Event()
-    allowed: list[float | None] = []
-
-    async def compute() -> object:
-        allowed.append(remaining())
-        started.set()
-        await gate.wait()
-        return "value"
-
-    async def ask(seconds: float) -> object:
-        with deadline_scope(seconds):
-            return await any_cache.get_or_compute("key", compute, tenant_id="acme")
-
-    first = asyncio.create_task(ask(1.0))
-    await started.wait()
-    second = asyncio.create_task(ask(30))
-    with pytest.raises(DeadlineExceededError):
-        await first
-    gate.set()
-
-    assert await second == "value"
-    assert allowed == [None]
 
 
 async def test_caller_leaves_the_computation_of_another_instance_at_the_deadline(

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 
 import pytest
@@ -25,6 +25,8 @@ from motadata.core.errors import (
     TenantRequiredError,
 )
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
+from motadata.core.observability import configure_observability
+from motadata.core.observability._logging import output
 from motadata.core.platform import create_platform
 from motadata.core.security import LocalKeyManagement, SecretStore
 from motadata.core.tenancy import TenantId, tenant_scope
@@ -93,6 +95,14 @@ async def gateway(keys: TenantKeys, openai_server: OpenAIServer) -> AsyncIterato
         tenant_keys=keys,
     ) as opened:
         yield opened
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Mapping[str, object]]]:
+    taken: list[Mapping[str, object]] = []
+    configure_observability(sink=taken.append)
+    yield taken
+    output.configure()
 
 
 def sent_keys(server: OpenAIServer) -> list[str]:
@@ -167,6 +177,51 @@ async def test_key_of_one_tenant_is_never_sent_for_another(
         owners = {text.partition(" ")[0] for text in texts}
         key = request.headers["authorization"].removeprefix("Bearer sk-")
         assert owners == {"globex" if key == "platform" else key}
+
+
+@pytest.mark.parametrize("name", ["OpenAI", "open-ai", "anthropic"])
+async def test_key_for_a_provider_that_the_gateway_does_not_have_is_refused(
+    gateway: LLMGateway, keys: TenantKeys, name: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name!r}.*gateway does: openai"):
+        await keys.put(name, SecretStr("sk-acme-1"), tenant_id=ACME)
+
+    assert await keys.list(tenant_id=ACME) == ()
+
+
+async def test_key_may_be_for_a_provider_of_any_gateway_that_has_the_keys(
+    gateway: LLMGateway, keys: TenantKeys
+) -> None:
+    async with create_gateway(["anthropic"], tenant_keys=keys):
+        for name in ("openai", "anthropic"):
+            await keys.put(name, SecretStr("sk-acme-1"), tenant_id=ACME)
+
+    assert [key.provider for key in await keys.list(tenant_id=ACME)] == ["anthropic", "openai"]
+
+
+async def test_process_without_a_gateway_says_which_providers_there_are(store: Watched) -> None:
+    anything, known = TenantKeys(store), TenantKeys(store, providers=["openai"])
+
+    await anything.put("OpenAI", SecretStr("sk-acme-1"), tenant_id=ACME)
+    with pytest.raises(ConfigurationError, match="openai"):
+        await known.put("OpenAI", SecretStr("sk-acme-1"), tenant_id=ACME)
+    # What was stored before anybody knew better can be taken away.
+    assert await known.delete("OpenAI", tenant_id=ACME)
+
+
+@pytest.mark.parametrize("option", ["providers", "required"])
+def test_names_that_are_one_string_are_refused(store: Watched, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{option}='openai'.*\['openai'\]"):
+        TenantKeys(store, **{option: "openai"})  # type: ignore[arg-type]  # the mistake
+
+
+def test_required_key_for_a_provider_that_is_not_there_is_told_when_the_gateway_is_made(
+    store: Watched, lines: list[Mapping[str, object]]
+) -> None:
+    create_gateway(["openai"], tenant_keys=TenantKeys(store, required=["OpenAI"]))
+
+    (line,) = lines
+    assert (line["event"], line["providers"]) == ("tenant_keys_required_for_nothing", ["OpenAI"])
 
 
 async def test_first_calls_together_read_the_store_once(keys: TenantKeys, store: Watched) -> None:

@@ -28,6 +28,7 @@ from motadata.gateway.usage import (
     PriceTable,
     Pricing,
     Service,
+    TokenPrices,
     merged_counts,
     packaged_prices,
     usage_from_anthropic,
@@ -243,6 +244,26 @@ def test_prices_that_are_none_are_refused_with_their_place(wrong: object) -> Non
         PriceTable({"p/m": wrong}, version="1").find("p/m")
 
 
+@pytest.mark.parametrize("kind", [ModelPrices, TokenPrices])
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"input": -1}, "input=-1"),
+        ({"output": "much"}, "output='much'"),
+        ({"per_token": 1}, "per_token=1"),
+        ({"above": {0: TokenPrices()}}, "above.0"),
+        ({"above": {200_000: {"cached": float("nan")}}}, "cached=nan"),
+    ],
+)
+def test_prices_that_make_no_sense_are_refused_where_they_are_written(
+    kind: type[TokenPrices], wrong: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{named}.*decimals of 0 or more"):
+        kind(**wrong)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ConfigurationError, match=named):
+        kind.model_validate(wrong)
+
+
 def test_table_of_ones_own_is_read_and_named_by_its_digest(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     path.write_text('{"models": {"p/m": {"input": "2"}}}')
@@ -447,7 +468,19 @@ async def test_own_prices_are_listed_for_their_tenant_alone(database: Database, 
     assert await database.execute_query(query, tenant_id=f"{acme}-2") == []
 
 
-@pytest.mark.parametrize("model", ["", "gpt-4o", "p/" + "m" * 300, "p/\0"])
+@pytest.mark.parametrize("prices", [5, None, {"input": 1}])
+async def test_what_is_no_prices_is_not_stored(
+    database: Database, acme: str, prices: ModelPrices
+) -> None:
+    overrides = PriceOverrides(database)
+
+    with pytest.raises(ConfigurationError, match="ModelPrices"):
+        await overrides.put("p/m", prices, tenant_id=acme)
+
+    assert await overrides.all(tenant_id=acme) == {}
+
+
+@pytest.mark.parametrize("model", ["", "gpt-4o", "p/" + "m" * 300, "p/\0", 5, None])
 async def test_name_that_is_no_models_gets_no_price(
     database: Database, acme: str, model: str
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from motadata.core.database import PostgresDatabase
 from motadata.core.errors import ConfigurationError, GatewayError, TenantRequiredError
 from motadata.core.models import Usage
-from motadata.core.protocols import Database
+from motadata.core.protocols import Database, UsageGroup
 from motadata.gateway import Attribution, Call, CallNotes, ChatRequest
 from motadata.gateway.usage import UsageReports, export_csv, export_parquet
 from motadata.gateway.usage._insertion import insert
@@ -246,10 +246,30 @@ async def test_lines_of_many_tenants_end_up_with_their_own(
         assert [each.calls for each in await reports.usage_by(tenant_id=tenant)] == [3]
 
 
-@pytest.mark.parametrize("group", ["tenant_id", "model; drop table x", ""])
-async def test_unknown_group_is_refused(reports: UsageReports, acme: str, group: str) -> None:
+@pytest.mark.parametrize("group", ["tenant_id", "model; drop table x", "", ["day"], None])
+async def test_unknown_group_is_refused(reports: UsageReports, acme: str, group: object) -> None:
     with pytest.raises(ConfigurationError, match="Choose from day"):
         await reports.usage_by(group, tenant_id=acme)  # type: ignore[arg-type]  # the mistake
+
+
+@pytest.mark.parametrize("time", ["2026-03-01", "", 0, date(2026, 3, 1)])
+async def test_time_that_is_none_is_refused(
+    reports: UsageReports, acme: str, time: datetime
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"since=.* is no time"):
+        await reports.usage_by(since=time, tenant_id=acme)
+    with pytest.raises(ConfigurationError, match=r"until=.* is no time"):
+        await reports.usage_by(until=time, tenant_id=acme)
+    with pytest.raises(ConfigurationError, match=r"since=.* is no time"):
+        await anext(reports.calls(since=time, tenant_id=acme))
+
+
+@pytest.mark.parametrize("where", ["model", 5, {"model": 5}])
+async def test_filter_that_is_none_is_refused(
+    reports: UsageReports, acme: str, where: dict[UsageGroup, str]
+) -> None:
+    with pytest.raises(ConfigurationError, match="where="):
+        await reports.usage_by(where=where, tenant_id=acme)
 
 
 async def test_time_without_a_zone_is_refused(reports: UsageReports, acme: str) -> None:
@@ -258,6 +278,17 @@ async def test_time_without_a_zone_is_refused(reports: UsageReports, acme: str) 
         await reports.usage_by(since=naive, tenant_id=acme)
 
 
-async def test_age_that_is_none_is_refused(reports: UsageReports, acme: str) -> None:
-    with pytest.raises(ConfigurationError, match="not positive"):
-        await reports.delete_older_than(timedelta(), tenant_id=acme)
+@pytest.mark.parametrize("age", [timedelta(), -timedelta(days=1), 5, None])
+async def test_age_that_is_none_is_refused(
+    reports: UsageReports, acme: str, age: timedelta
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"age=.*timedelta"):
+        await reports.delete_older_than(age, tenant_id=acme)
+
+
+async def test_nothing_is_older_than_time_itself(
+    reports: UsageReports, database: PostgresDatabase, acme: str
+) -> None:
+    await put(database, [line(acme, NOON)])
+
+    assert await reports.delete_older_than(timedelta.max, tenant_id=acme) == 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motadata.api._version import __version__
+from motadata.core.lazy import lazy_names
 
 
 if TYPE_CHECKING:
@@ -40,13 +41,4 @@ _HOMES = {
     "create_app": "app",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from the module that defines it."""
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
-
-    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -15,11 +15,11 @@ nothing and never touches a driver.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from motadata.core._version import __version__
 from motadata.core.errors import SDKError
+from motadata.core.lazy import lazy_names
 from motadata.core.tenancy import TenantId, current_tenant, resolve_tenant, tenant_scope
 
 
@@ -74,18 +74,4 @@ _ROOMS: Final = {
     "span": "observability",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import an everyday name from its room when it is first used."""
-    room = _ROOMS.get(name)
-    if room is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value: object = getattr(import_module(f"{__name__}.{room}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List what can be imported from here."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _ROOMS)

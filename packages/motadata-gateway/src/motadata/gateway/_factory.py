@@ -21,6 +21,7 @@ from motadata.gateway._provider import Provider
 from motadata.gateway._requests import check_model
 from motadata.gateway._routing import OFFLINE, NamesGroups, Routes
 from motadata.gateway._steps import Governance, chat_steps, embedding_steps
+from motadata.gateway._tenant_keys import TenantKeys
 from motadata.gateway.usage import Pricing
 
 
@@ -116,6 +117,8 @@ def _served(
     for name in [*keys, *urls]:
         message = f"There is a key or an address for {name!r}, which is none of the providers."
         raise ConfigurationError(message, remedy="Add it to `providers`, or leave it out of both.")
+    if isinstance(tenant_keys, TenantKeys):
+        tenant_keys.add_providers(provider.name for provider in served)
     return served
 
 

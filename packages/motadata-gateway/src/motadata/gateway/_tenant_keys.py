@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,6 +84,9 @@ class TenantKeys:
     does after `ttl` at the latest. While the database or the key management is away, a key that was
     read before goes on being used for `stale_for`; never the platform's in its place.
 
+    A key for a provider that nobody serves is refused once it is known who is served: a gateway
+    that it is passed to says so. In a process that has keys and no gateway, say it by `providers`.
+
     Safe for concurrent use on one event loop.
 
     Args:
@@ -92,12 +95,13 @@ class TenantKeys:
             using a key that was replaced or taken away.
         stale_for: Seconds after its reading that a key is used when it cannot be read again.
         most_remembered: Pairs of tenant and provider kept in memory; the longest unused go first.
+        providers: Names of providers, beside those of the gateways that it is passed to.
         required: Providers that serve nobody with the platform's key: a tenant without one of its
             own is refused.
         clock: What time it is.
 
     Raises:
-        ConfigurationError: A number is out of range.
+        ConfigurationError: A number is out of range, or names are given as one string.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class TenantKeys:
         ttl: float = 30.0,
         stale_for: float = 300.0,
         most_remembered: int = 10_000,
+        providers: Collection[str] | None = None,
         required: Collection[str] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -119,10 +124,24 @@ class TenantKeys:
         self._ttl = ttl
         self._stale_for = stale_for
         self._most = most_remembered
+        for name, given in (("providers", providers), ("required", required)):
+            if isinstance(given, str):
+                message = f"{name}={given!r} is a string."
+                raise ConfigurationError(message, remedy=f"Pass [{given!r}].")
         self._required = frozenset(required)
+        self._providers = None if providers is None else frozenset(providers)
         self._now = clock.now
         self._remembered: OrderedDict[tuple[TenantId, str], _Remembered] = OrderedDict()
         self._readings: dict[tuple[TenantId, str], _Reading] = {}
+
+    def add_providers(self, providers: Iterable[str]) -> None:
+        """Say which providers a gateway asks for; `create_gateway` does."""
+        served = frozenset(providers)
+        self._providers = served | (self._providers or frozenset())
+        unserved = sorted(self._required - self._providers)
+        if unserved:
+            # Perhaps those of another gateway that has not been made yet.
+            _log.warning("tenant_keys_required_for_nothing", providers=unserved)
 
     async def api_key(self, provider: str, tenant: TenantId) -> SecretStr | None:
         """Return the tenant's key; None means that it has none and the platform's may be used.
@@ -154,13 +173,20 @@ class TenantKeys:
         call may take.
 
         Raises:
-            ConfigurationError: The key is empty, or holds what no header can.
+            ConfigurationError: No gateway serves the provider; or the key is empty, or holds what
+                no header can.
             InvalidIdentifierError: The provider's name breaks the grammar, or is too long.
             SecretError: The key is no `SecretStr`.
             KeyManagementError: The key management failed; nothing changed.
             DatabaseError: It could not be stored; after a retryable error, repeat.
         """
         tenant, name = resolve_tenant(tenant_id), _secret_name(provider)
+        if self._providers is not None and provider not in self._providers:
+            known = ", ".join(sorted(self._providers)) or "none"
+            message = f"There is no provider {provider!r} to send the tenant's key to."
+            raise ConfigurationError(
+                message, remedy=f"Name one as the gateway does: {known}.", tenant_id=tenant
+            )
         if isinstance(key, SecretStr):
             checked_key(provider, key)
         async with self._alone((tenant, provider)):

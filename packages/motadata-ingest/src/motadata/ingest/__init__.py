@@ -11,9 +11,9 @@ is forked for each of them, so that what it does not need would cost time on eve
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from motadata.core.lazy import lazy_names
 from motadata.ingest._version import __version__
 from motadata.ingest.limits import Limits
 
@@ -49,18 +49,4 @@ _MODULES: Final = {
     "upload": "_service",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module when it is first used."""
-    module = _MODULES.get(name)
-    if module is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value: object = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List what can be imported from here."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

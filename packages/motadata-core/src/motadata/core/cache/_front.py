@@ -7,8 +7,10 @@ cache's engine, which is never given anything unchecked.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from motadata.core.cache._engine import Engine, Terms
+from motadata.core.cache._flights import timed
 from motadata.core.cache._key import cache_key, check_tags, check_text, check_ttl
 from motadata.core.models import Health
 from motadata.core.tenancy import resolve_tenant
@@ -99,16 +101,18 @@ class CheckedCache:
     ) -> object:
         """Return the value of `key`; when absent, await `compute` and store what it returns.
 
-        One computation runs for all who wait, without a deadline of its own: each waits for as long
-        as their own deadline allows. It is cancelled when nobody waits any more. What it returns is
-        not stored if the key was set or invalidated meanwhile.
+        One computation runs for all who wait, each for as long as their own deadline allows. Its
+        deadline (`remaining`) is that of who waits longest, and moves as they come and go; it is
+        cancelled when nobody waits any more. What it returns is not stored if the key was set or
+        invalidated meanwhile. If it fails when the deadline of who began it is over, those with
+        more time compute anew.
 
         Raises:
             CacheError: As for `set`, the computation asks for its own key, or was cancelled from
                 within.
         """
         place = cache_key(resolve_tenant(tenant_id), namespace, key)
-        return await self._inner.get_or_compute(place, compute, _terms(ttl, tags))
+        return await self._inner.get_or_compute(place, partial(timed, compute), _terms(ttl, tags))
 
     async def invalidate_pattern(
         self, pattern: str, *, namespace: str = "default", tenant_id: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
@@ -87,4 +88,5 @@ def _read_binding(
 
 
 def _milliseconds(seconds: float) -> str:
-    return str(max(1, round(seconds * 1000)))
+    # Never less than asked for: what ends before a deadline would not have been ended by it.
+    return str(max(1, math.ceil(seconds * 1000)))

@@ -64,9 +64,10 @@ class PostgresDatabase:
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
             ConnectionError: No connection was to be had in time, or it broke. When it broke while
-                committing, the error is not `retryable`: the change may be there.
+                committing, or the deadline ended that, the error is not `retryable`: the change may
+                be there.
             QueryError: The database refused to commit.
-            DeadlineExceededError: The surrounding deadline is over.
+            DeadlineExceededError: The surrounding deadline is over, or ended a statement.
         """
         tenant = resolve_tenant(tenant_id)
         return self._opened().transaction(self._limit(tenant, timeout), isolation=isolation)
@@ -89,7 +90,7 @@ class PostgresDatabase:
             ConnectionError: The connection broke while committing: the change may be there, and
                 the error is not `retryable`. Or the last attempt ended so.
             QueryError: The last attempt's, or one that another attempt would not heal.
-            DeadlineExceededError: The surrounding deadline is over.
+            DeadlineExceededError: The surrounding deadline is over, or ended a statement.
         """
         tenant = resolve_tenant(tenant_id)
 
@@ -133,7 +134,8 @@ class PostgresDatabase:
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
             ConnectionError: The server is not reachable.
-            QueryError: The database refused the statement.
+            QueryError: The database refused the statement, or it took longer than `timeout`.
+            DeadlineExceededError: The surrounding deadline is over, or ended the statement.
         """
         tenant = resolve_tenant(tenant_id)
         return await self._opened().query(self._limit(tenant, timeout), sql, args)
@@ -159,7 +161,7 @@ class PostgresDatabase:
             TenantRequiredError: No tenant is given and none is in scope.
             ConnectionError: The server is not reachable.
             QueryError: A name is no SQL identifier, or the database refused.
-            DeadlineExceededError: The surrounding deadline is over.
+            DeadlineExceededError: The surrounding deadline is over, or ended the statement.
         """
         tenant = resolve_tenant(tenant_id)
         sql, arguments = search_statement(

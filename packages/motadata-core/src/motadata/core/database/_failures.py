@@ -7,13 +7,18 @@ from typing import Final
 
 from motadata.core.database._driver import damaged_answers, load_driver
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
-from motadata.core.errors import DatabaseError, QueryError
+from motadata.core.errors import DatabaseError, DeadlineExceededError, QueryError
+from motadata.core.resilience import remaining
 
 
 _CONNECTION_CLASSES: Final = ("08", "53300", "57P")
 """SQLSTATE prefixes of a server that is gone, full, starting or shutting down."""
 
 _TIMED_OUT: Final = "57014"
+"""SQLSTATE of a statement that was ended: by its timeout, or by whoever asked for it."""
+
+_CLOCKS_DIFFER: Final = 0.005
+"""Seconds before a deadline at which a server may have seen its end: it counts by its own clock."""
 
 _LASTING: Final = ("28", "3D", "42")
 """SQLSTATE classes of a connection refused for reasons that time does not heal."""
@@ -25,16 +30,14 @@ _RETRYABLE: Final = frozenset({"40001", "40P01", "55P03"})
 """Serialization failure, deadlock, lock not available: the server rolled all of it back."""
 
 
-def translate(error: BaseException, *, tenant_id: str | None = None) -> DatabaseError:
+def translate(
+    error: BaseException, *, tenant_id: str | None = None
+) -> DatabaseError | DeadlineExceededError:
     """Return the error to raise for one of the driver's; the caller chains it with `from`."""
     driver = load_driver()
     state = str(getattr(error, "sqlstate", None) or "")
     if isinstance(error, TimeoutError) or state == _TIMED_OUT:
-        return QueryError(
-            "The statement did not finish in time.",
-            remedy="Make it cheaper, or pass a longer timeout=….",
-            tenant_id=tenant_id,
-        )
+        return _too_slow(tenant_id)
     # The driver raises its own DataError, with the value in it, for an argument it cannot encode;
     # only what comes from the server has a severity.
     if isinstance(error, driver.DataError) and error.severity is None:
@@ -43,7 +46,7 @@ def translate(error: BaseException, *, tenant_id: str | None = None) -> Database
         if state.startswith(_CONNECTION_CLASSES):
             return unreachable(error, tenant_id=tenant_id)
         return _refused(error, state, tenant_id=tenant_id)
-    if _outdates(error):
+    if is_outdated(error):
         return QueryError(
             "A type of the database changed while the connection was open.",
             remedy="Repeat the transaction.",
@@ -60,6 +63,21 @@ def translate(error: BaseException, *, tenant_id: str | None = None) -> Database
             tenant_id=tenant_id,
         )
     return unreachable(error, tenant_id=tenant_id)
+
+
+def _too_slow(tenant_id: str | None) -> QueryError | DeadlineExceededError:
+    left = remaining()
+    if left is not None and left <= _CLOCKS_DIFFER:
+        return DeadlineExceededError(
+            "The statement did not finish in the time that the caller allowed.",
+            remedy="Allow more time, or make it cheaper.",
+            tenant_id=tenant_id,
+        )
+    return QueryError(
+        "The statement did not finish in time.",
+        remedy="Make it cheaper, or pass a longer timeout=….",
+        tenant_id=tenant_id,
+    )
 
 
 def message_of(error: BaseException) -> str:
@@ -79,18 +97,12 @@ def unreachable(error: BaseException, *, tenant_id: str | None = None) -> Databa
     )
 
 
-def is_outdated(failure: QueryError, error: BaseException | None = None) -> bool:
+def is_outdated(error: BaseException | None) -> bool:
     """Tell whether a migration outdated what the connection had prepared: the next try works.
 
     Args:
-        failure: Our error.
-        error: The driver's, where ours is not chained to it yet.
+        error: The driver's; where ours is caught, its cause.
     """
-    cause = failure.__cause__ if error is None else error
-    return cause is not None and _outdates(cause)
-
-
-def _outdates(error: BaseException) -> bool:
     driver = load_driver()
     kinds = driver.InvalidCachedStatementError | driver.OutdatedSchemaCacheError
     # The last: somebody deallocated the prepared statements of the session.
@@ -113,7 +125,7 @@ def _refused(error: BaseException, state: str, *, tenant_id: str | None) -> Quer
         if state[:2] in {"22", "23", "42"}
         else None,
         tenant_id=tenant_id,
-        retryable=state in _RETRYABLE or _outdates(error),
+        retryable=state in _RETRYABLE or is_outdated(error),
     )
 
 

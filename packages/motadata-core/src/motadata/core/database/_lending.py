@@ -14,7 +14,7 @@ from motadata.core.database._driver import Connection, Pool, connection_failures
 from motadata.core.database._failures import unreachable
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.errors import DeadlineExceededError
-from motadata.core.resilience import context_without_deadline
+from motadata.core.resilience import context_without_deadline, remaining
 
 
 _READY_FOR: Final = 2.0
@@ -45,12 +45,11 @@ class LendingPool:
         """Take a connection.
 
         Raises:
-            DeadlineExceededError: No time is left for it.
+            DeadlineExceededError: The caller's deadline is over, or ended the wait for one.
             ConnectionError: None was to be had in time, or the server is not reachable.
         """
         if timeout <= 0:
-            message = "No time is left for the database."
-            raise DeadlineExceededError(message, remedy="Allow more time.", tenant_id=tenant)
+            raise _no_time_left(tenant)
         while self._ready:
             connection = self._ready.pop()
             self._least_ready = min(self._least_ready, len(self._ready))
@@ -60,6 +59,8 @@ class LendingPool:
         try:
             return await self._pool.acquire(timeout=timeout)
         except TimeoutError as error:
+            if remaining() == 0.0:
+                raise _no_time_left(tenant) from error
             message = f"No database connection was to be had within {timeout:.3g} s."
             raise DatabaseConnectionError(
                 message,
@@ -140,6 +141,13 @@ class LendingPool:
             )
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)
+
+
+def _no_time_left(tenant: str | None) -> DeadlineExceededError:
+    message = "The time that the caller allowed is over; there was no database connection yet."
+    return DeadlineExceededError(
+        message, remedy="Allow more time, or raise max_connections.", tenant_id=tenant
+    )
 
 
 def _is_alive(connection: Connection) -> bool:

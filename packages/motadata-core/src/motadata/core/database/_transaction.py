@@ -47,6 +47,7 @@ class PostgresTransaction:
         Raises:
             QueryError: The database refused it.
             ConnectionError: The connection broke.
+            DeadlineExceededError: The surrounding deadline ended it.
         """
 
         async def run() -> str:
@@ -66,6 +67,7 @@ class PostgresTransaction:
         Raises:
             QueryError: The database refused it for one row; none of the rows is kept.
             ConnectionError: The connection broke.
+            DeadlineExceededError: The surrounding deadline ended it; likewise.
         """
         await self._run(
             sql, lambda: self._connection.executemany(sql, rows, timeout=self._limit.seconds())
@@ -85,6 +87,7 @@ class PostgresTransaction:
             QueryError: A name is no SQL identifier, a row has another number of values, or the
                 database refused; none of the rows is kept.
             ConnectionError: The connection broke.
+            DeadlineExceededError: The surrounding deadline ended it; likewise.
         """
         one_by_one = bulk.single_insert(table, columns)
         types = await self.fetch(bulk.COLUMN_TYPES, identifiers.table(table))
@@ -147,6 +150,7 @@ class PostgresTransaction:
         Raises:
             QueryError: The database refused it.
             ConnectionError: The connection broke.
+            DeadlineExceededError: The surrounding deadline ended it.
         """
         records = await self._run(
             sql, lambda: self._connection.fetch(sql, *args, timeout=self._limit.seconds())
@@ -159,6 +163,7 @@ class PostgresTransaction:
         Raises:
             QueryError: The database refused it.
             ConnectionError: The connection broke.
+            DeadlineExceededError: The surrounding deadline ended it.
         """
         record = await self._run(
             sql, lambda: self._connection.fetchrow(sql, *args, timeout=self._limit.seconds())
@@ -171,6 +176,7 @@ class PostgresTransaction:
         Raises:
             QueryError: The database refused it.
             ConnectionError: The connection broke.
+            DeadlineExceededError: The surrounding deadline ended it.
         """
         record = await self._run(
             sql, lambda: self._connection.fetchrow(sql, *args, timeout=self._limit.seconds())
@@ -184,7 +190,7 @@ class PostgresTransaction:
             QueryError: A statement failed before, or the database refuses to commit, for instance
                 for a deferred constraint.
             ConnectionError: The connection broke. If that was while committing, nobody knows if
-                the commit happened, and the error is not retryable.
+                the commit happened, and the error is not retryable; also when a deadline ended it.
         """
         self.closed = True
         self._refuse_if_failed("A statement of the transaction failed; all of it was rolled back.")

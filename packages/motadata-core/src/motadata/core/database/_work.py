@@ -60,7 +60,7 @@ class Work:
             async with self.transaction(limit, settings=settings) as transaction:
                 return await transaction.fetch(sql, *args)
         except QueryError as error:
-            if not is_outdated(error):
+            if not is_outdated(error.__cause__):
                 raise
         async with self.transaction(limit, settings=settings) as transaction:
             return await transaction.fetch(sql, *args)
@@ -101,9 +101,10 @@ class Work:
             self._reads.writes(sql)
             return
         failure = translate(error, tenant_id=limit.tenant)
-        if isinstance(failure, QueryError) and not is_outdated(failure, error):
-            raise failure from error
-        if isinstance(failure, DatabaseConnectionError) and not failure.retryable:
+        if isinstance(failure, DatabaseConnectionError):
+            if not failure.retryable:
+                raise failure from error
+        elif not is_outdated(error):
             raise failure from error
         state = getattr(error, "sqlstate", None)
         if isinstance(failure, DatabaseConnectionError) or state == _UNKNOWN_STATEMENT:

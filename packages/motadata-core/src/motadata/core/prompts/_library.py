@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from motadata.core.errors import (
     ConfigurationError,
     DatabaseError,
+    DeadlineExceededError,
     PromptError,
     PromptNotFoundError,
 )
@@ -101,6 +102,7 @@ class PromptLibrary:
         Raises:
             PromptError: It failed, and there is no fallback, or the fallback failed too.
             DatabaseError: A source could not be read, likewise.
+            DeadlineExceededError: Reading it took longer than the surrounding deadline, likewise.
         """
         tenant = resolve_tenant(tenant_id)
         prompt = Identifier(name)
@@ -108,7 +110,7 @@ class PromptLibrary:
         try:
             template = await self._get(prompt, version, tenant)
             return await self._render(template, given, tenant)
-        except (PromptError, DatabaseError) as error:
+        except (PromptError, DatabaseError, DeadlineExceededError) as error:
             if fallback is None:
                 raise
             _log.warning("prompt_fell_back", prompt_name=name, tenant=tenant, error=error)

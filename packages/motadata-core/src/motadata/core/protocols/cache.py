@@ -91,6 +91,10 @@ class Cache(Protocol):
         not cancel the others; the computation is cancelled when nobody waits any more. An exception
         reaches all who wait and is not stored, nor is a value whose key was set, deleted or
         invalidated while it was computed.
+
+        The computation has the deadline of who waits longest, which moves as callers come and go,
+        and none while one of them has none. Where it fails after the deadline of who began it, a
+        caller who has more time computes anew.
         """
         ...
 

@@ -41,8 +41,10 @@ class Transaction(Protocol):
     mapping or list of plain values to `jsonb`.
 
     Raises:
-        QueryError: The database refused the statement; the transaction is then rolled back.
+        QueryError: The database refused the statement, or it took longer than the transaction's
+            `timeout`; the transaction is then rolled back.
         ConnectionError: The connection broke.
+        DeadlineExceededError: The surrounding deadline ended the statement; likewise rolled back.
     """
 
     async def execute(self, sql: str, *args: object) -> int:
@@ -130,6 +132,7 @@ class VectorStore(Protocol):
 
         Raises:
             QueryError: A name is not an SQL identifier, or the database refused.
+            DeadlineExceededError: The surrounding deadline is over, or ended the search.
         """
         ...
 
@@ -157,8 +160,10 @@ class Database(VectorStore, Protocol):
 
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
-            ConnectionError: No connection was free in time, or the server is not reachable.
-            DeadlineExceededError: The surrounding deadline is over.
+            ConnectionError: No connection was free in time, or the server is not reachable. Or the
+                connection broke, or the deadline ended, while it committed: the change may be
+                there, and the error is not `retryable`.
+            DeadlineExceededError: The surrounding deadline is over, or ended a statement.
         """
         ...
 
@@ -188,6 +193,7 @@ class Database(VectorStore, Protocol):
             ConnectionError: The connection broke while committing: the change may be there, and
                 the error is not `retryable`. Or the last attempt ended so.
             QueryError: The last attempt's, or one that another attempt would not heal.
+            DeadlineExceededError: The surrounding deadline is over, or ended a statement.
         """
         ...
 
@@ -215,7 +221,19 @@ class Database(VectorStore, Protocol):
         tenant_id: str | None = None,
         timeout: float | None = None,
     ) -> list[Row]:
-        """Run one statement in a transaction of its own and return its rows."""
+        """Run one statement in a transaction of its own and return its rows.
+
+        Args:
+            sql: The statement.
+            args: Its arguments.
+            tenant_id: None means the tenant of the scope.
+            timeout: As for `transaction`.
+
+        Raises:
+            QueryError: The database refused the statement, or it took longer than `timeout`.
+            ConnectionError: As for `transaction`.
+            DeadlineExceededError: The surrounding deadline is over, or ended the statement.
+        """
         ...
 
     async def health(self) -> Health:

@@ -168,7 +168,9 @@ class MessageBus(Protocol):
 
         Raises:
             DeadlineExceededError: No answer came in `timeout` seconds, or the surrounding deadline.
-            MessagingError: Nobody listens, or the handler failed.
+            MessagingError: Nobody listens, the handler failed, or what was asked or answered is
+                too large, which no repeat helps.
+            ConfigurationError: The timeout is no number of seconds.
         """
         ...
 

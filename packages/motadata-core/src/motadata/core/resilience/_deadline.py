@@ -140,7 +140,7 @@ class time_limit(block_timeout):  # noqa: N801 - used like a function, as contex
             else:
                 self._end = Shortened(end, deadline)
                 end = end_of(self._end)
-            self._seconds = end - self._began
+            self._seconds = max(0.0, end - self._began)
         if self._seconds is not None:
             self._begin(self._seconds)
 

@@ -24,6 +24,7 @@ from motadata.core.errors import CacheError, InvalidIdentifierError, TenantRequi
 from motadata.core.models import Answer, Citation, Usage
 from motadata.core.protocols import Cache
 from motadata.core.tenancy import tenant_scope
+from motadata.core.testing._cache_computations import CacheComputationCases
 
 
 PassTime = Callable[[float], Awaitable[None]]
@@ -53,7 +54,7 @@ _VALUES: tuple[object, ...] = (
 )
 
 
-class CacheConformance:
+class CacheConformance(CacheComputationCases):
     """What every implementation of `motadata.core.protocols.Cache` must do."""
 
     @pytest.fixture
@@ -289,7 +290,7 @@ class CacheConformance:
 
     async def test_computed_value_carries_its_tags(self, cache: Cache) -> None:
         await cache.get_or_compute("key", _one, tags=["doc"], tenant_id="acme")
-        assert await cache.get_or_compute("key", _fail, tags=["doc"], tenant_id="acme") == 1
+        assert await cache.get_or_compute("key", _two, tags=["doc"], tenant_id="acme") == 1
         await cache.invalidate_tag("doc", tenant_id="acme")
 
         assert await cache.get("key", tenant_id="acme") is None
@@ -307,140 +308,6 @@ class CacheConformance:
         with pytest.raises(CacheError):
             await cache.set("key", 1, tags="document", tenant_id="acme")
 
-    async def test_computed_value_is_stored(self, cache: Cache) -> None:
-        first = await cache.get_or_compute("key", _one, tenant_id="acme")
-        second = await cache.get_or_compute("key", _fail, tenant_id="acme")
-
-        assert (first, second) == (1, 1)
-        assert await cache.get("key", tenant_id="globex") is None
-
-    async def test_computed_none_is_returned_and_not_stored(self, cache: Cache) -> None:
-        assert await cache.get_or_compute("key", _none, tenant_id="acme") is None
-        assert await cache.get_or_compute("key", _one, tenant_id="acme") == 1
-
-    async def test_one_computation_serves_all_who_wait(self, cache: Cache) -> None:
-        started = 0
-        gate = asyncio.Event()
-
-        async def compute() -> object:
-            nonlocal started
-            started += 1
-            await gate.wait()
-            return started
-
-        waiting = [
-            asyncio.create_task(cache.get_or_compute("key", compute, tenant_id="acme"))
-            for _ in range(20)
-        ]
-        await _turns()
-        gate.set()
-
-        assert await asyncio.gather(*waiting) == [1] * 20
-
-    async def test_tenants_compute_for_themselves(self, cache: Cache) -> None:
-        gate = asyncio.Event()
-
-        async def compute(value: str) -> object:
-            await gate.wait()
-            return value
-
-        ours = asyncio.create_task(
-            cache.get_or_compute("key", lambda: compute("ours"), tenant_id="acme")
-        )
-        theirs = asyncio.create_task(
-            cache.get_or_compute("key", lambda: compute("theirs"), tenant_id="globex")
-        )
-        await _turns()
-        gate.set()
-
-        assert (await ours, await theirs) == ("ours", "theirs")
-
-    async def test_error_reaches_all_who_wait_and_is_not_stored(self, cache: Cache) -> None:
-        waiting = [
-            asyncio.create_task(cache.get_or_compute("key", _fail, tenant_id="acme"))
-            for _ in range(5)
-        ]
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-
-        assert [type(result) for result in results] == [LookupError] * 5
-        assert await cache.get_or_compute("key", _one, tenant_id="acme") == 1
-
-    async def test_cancelling_one_who_waits_leaves_the_others_their_value(
-        self, cache: Cache
-    ) -> None:
-        gate = asyncio.Event()
-
-        async def compute() -> object:
-            await gate.wait()
-            return "value"
-
-        first, second = (
-            asyncio.create_task(cache.get_or_compute("key", compute, tenant_id="acme"))
-            for _ in range(2)
-        )
-        await _turns()
-        first.cancel()
-        await _turns()
-        gate.set()
-
-        assert await second == "value"
-        with pytest.raises(asyncio.CancelledError):
-            await first
-
-    async def test_computation_is_cancelled_when_nobody_waits_any_more(self, cache: Cache) -> None:
-        started, ended = asyncio.Event(), asyncio.Event()
-
-        async def compute() -> object:
-            started.set()
-            try:
-                return await asyncio.Event().wait()
-            finally:
-                ended.set()
-
-        waiting = [
-            asyncio.create_task(cache.get_or_compute("key", compute, tenant_id="acme"))
-            for _ in range(3)
-        ]
-        await started.wait()
-        await _turns()
-        for task in waiting:
-            task.cancel()
-        await asyncio.wait(waiting)
-
-        assert ended.is_set()
-        assert await cache.get_or_compute("key", _one, tenant_id="acme") == 1
-
-    @pytest.mark.parametrize("how", ["delete", "pattern", "tag", "tenant", "set"])
-    async def test_value_that_was_overtaken_while_computed_is_not_stored(
-        self, cache: Cache, how: str
-    ) -> None:
-        started, gate = asyncio.Event(), asyncio.Event()
-
-        async def compute() -> object:
-            started.set()
-            await gate.wait()
-            return "stale"
-
-        waiting = asyncio.create_task(
-            cache.get_or_compute("key", compute, tags=["doc"], tenant_id="acme")
-        )
-        await started.wait()
-        match how:
-            case "delete":
-                await cache.delete("key", tenant_id="acme")
-            case "pattern":
-                await cache.invalidate_pattern("k*", tenant_id="acme")
-            case "tag":
-                await cache.invalidate_tag("doc", tenant_id="acme")
-            case "tenant":
-                await cache.invalidate_tenant(tenant_id="acme")
-            case _:
-                await cache.set("key", "fresh", tenant_id="acme")
-        gate.set()
-
-        assert await waiting == "stale"
-        assert await cache.get("key", tenant_id="acme") == ("fresh" if how == "set" else None)
-
     async def test_healthy_cache_says_so(self, cache: Cache) -> None:
         assert (await cache.health()).status == "ok"
 
@@ -449,16 +316,5 @@ async def _one() -> object:
     return 1
 
 
-async def _none() -> object:
-    return None
-
-
-async def _fail() -> object:
-    message = "nothing to compute from"
-    raise LookupError(message)
-
-
-async def _turns() -> None:
-    """Let every task that can run come to where it waits."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+async def _two() -> object:
+    return 2

@@ -21,6 +21,7 @@ import pytest_asyncio
 from motadata.core.errors import InvalidIdentifierError, QueryError, TenantRequiredError
 from motadata.core.protocols import Database
 from motadata.core.tenancy import tenant_scope
+from motadata.core.testing._database_deadlines import DatabaseDeadlineCases
 from motadata.core.testing._database_work import DatabaseWorkCases
 
 
@@ -34,7 +35,7 @@ _INSERT_VECTOR: Final = (
 _IDS: Final = "select id from conformance_items order by id"
 
 
-class DatabaseConformance(DatabaseWorkCases):
+class DatabaseConformance(DatabaseWorkCases, DatabaseDeadlineCases):
     """What every implementation of `motadata.core.protocols.Database` must do."""
 
     @pytest.fixture

@@ -1,10 +1,10 @@
 """What every call used and what it cost: prices, the usage log, reports and export."""
 
+from motadata.gateway.usage._counts import merged_counts
 from motadata.gateway.usage._export import export_csv, export_parquet
 from motadata.gateway.usage._log import UsageLog
 from motadata.gateway.usage._overrides import PriceOverrides
 from motadata.gateway.usage._payloads import (
-    merged_counts,
     usage_from_anthropic,
     usage_from_bedrock,
     usage_from_gemini,

@@ -50,14 +50,12 @@ class PriceOverrides:
             tenant_id: None means the tenant of the scope.
 
         Raises:
-            ConfigurationError: The name is none.
+            ConfigurationError: The name is none, or what are given are no prices.
             TenantRequiredError: No tenant is given and none is in scope.
             DatabaseError: It was not stored.
         """
         tenant = resolve_tenant(tenant_id)
-        if not 0 < len(model) <= _LONGEST_NAME or "/" not in model or "\0" in model:
-            message = f"model={model!r} is not `provider/model`."
-            raise ConfigurationError(message, remedy="Name it as calls do.", tenant_id=tenant)
+        _check(model, prices, tenant)
         body = prices.model_dump_json(exclude_defaults=True)
         await self._database.execute_query(_SET, tenant, model, body, tenant_id=tenant)
 
@@ -104,3 +102,15 @@ class PriceOverrides:
     async def _listed(self, tenant: str, timeout: float | None) -> dict[str, object]:
         rows = await self._database.execute_query(_LIST, tenant, tenant_id=tenant, timeout=timeout)
         return {str(row["model"]): orjson.loads(str(row["prices"])) for row in rows}
+
+
+def _check(model: object, prices: object, tenant: str) -> None:
+    is_name = isinstance(model, str) and 0 < len(model) <= _LONGEST_NAME and "/" in model
+    if not is_name or "\0" in str(model):
+        message = f"model={model!r} is not `provider/model`."
+        raise ConfigurationError(message, remedy="Name it as calls do.", tenant_id=tenant)
+    if not isinstance(prices, ModelPrices):
+        message = f"prices={prices!r} are no prices."
+        raise ConfigurationError(
+            message, remedy="Pass ModelPrices(input=…, output=…).", tenant_id=tenant
+        )

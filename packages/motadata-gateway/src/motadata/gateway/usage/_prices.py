@@ -15,20 +15,31 @@ from decimal import Decimal
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    model_validator,
+)
 from pydantic import ValidationError as ShapeError
 
 from motadata.core.errors import ConfigurationError
 from motadata.core.models import Usage
 
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Service = Literal["standard", "batch", "flex", "priority"]
 Price = Annotated[Decimal, Field(ge=0, max_digits=20, allow_inf_nan=False)]
 
 _PER: Final = -6
+_LONGEST_SHOWN: Final = 80
+_REMEDY: Final = "Pass US dollars a million tokens as decimals of 0 or more; see `ModelPrices`."
 _FIELDS: Final = ("input", "output", "cached", "written", "long_written")
 _DATED: Final = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|latest|default)$")
 _REGION: Final = re.compile(r"^bedrock/(?:us|eu|apac|au|jp|us-gov|global)\.")
@@ -46,6 +57,9 @@ class TokenPrices(BaseModel):
         long_written: Tokens written to it for an hour; None means like `written`.
         reasoning: Tokens thought; None means like `output`.
         above: Prices of the whole call when it sends more tokens than the key.
+
+    Raises:
+        ConfigurationError: A price is no decimal of 0 or more, or has another name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +72,16 @@ class TokenPrices(BaseModel):
     reasoning: Price | None = None
     above: Mapping[Annotated[int, Field(gt=0)], TokenPrices] = Field(default_factory=dict)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse(cls, given: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return validate(given)
+        except ShapeError as error:
+            wrong = sorted({_named(found) for found in error.errors()})
+            message = f"Not understood as prices: {', '.join(wrong)}."
+            raise ConfigurationError(message, remedy=_REMEDY) from error
+
 
 class ModelPrices(TokenPrices):
     """What a model costs, under the provider's usual terms and under its others.
@@ -68,6 +92,9 @@ class ModelPrices(TokenPrices):
         priority: Prices of calls that must not.
         search: US dollars a web search.
         request: US dollars a call.
+
+    Raises:
+        ConfigurationError: A price is no decimal of 0 or more, or has another name.
     """
 
     batch: TokenPrices | None = None
@@ -219,11 +246,14 @@ def as_prices(model: str, listed: object) -> ModelPrices:
     """
     try:
         return ModelPrices.model_validate(listed)
-    except ShapeError as error:
-        places = sorted({".".join(map(str, found["loc"])) for found in error.errors()})
-        message = f"The prices of the model {model!r} are not understood: {', '.join(places)}."
-        remedy = "Pass US dollars a million tokens as decimals of 0 or more; see `ModelPrices`."
-        raise ConfigurationError(message, remedy=remedy) from error
+    except ConfigurationError as error:
+        message = f"The model {model!r} has no prices. {error}"
+        raise ConfigurationError(message) from error
+
+
+def _named(found: ErrorDetails) -> str:
+    place, given = ".".join(map(str, found["loc"])), repr(found["input"])[:_LONGEST_SHOWN]
+    return f"{place}={given}" if place else given
 
 
 def _spellings(model: str) -> Iterator[str]:

@@ -126,13 +126,13 @@ class UsageReports:
             tenant_id: None means the tenant of the scope.
 
         Raises:
-            ConfigurationError: A group is unknown, or a time has no zone.
+            ConfigurationError: A group is unknown, or a time is none or has no zone.
             TenantRequiredError: No tenant is given and none is in scope.
             DatabaseError: It could not be read.
         """
         tenant = resolve_tenant(tenant_id)
         terms = [_term(group) for group in groups]
-        wanted = dict(where or {})
+        wanted = _filters(where)
         filters = "".join(
             f" and {_term(name)} = ${number}" for number, name in enumerate(wanted, start=4)
         )
@@ -141,7 +141,7 @@ class UsageReports:
         sql = f"select {named}{_SUMS} from motadata.gateway_call where {_WITHIN}{filters}"  # noqa: S608 - constants
         if terms:
             sql += f" group by {order} order by {order}"
-        bounds = (_id_at(since or _EPOCH), _id_at(until or _LAST))
+        bounds = (_bound("since", since, _EPOCH), _bound("until", until, _LAST))
         rows = await self._database.execute_query(
             sql, tenant, *bounds, *wanted.values(), tenant_id=tenant
         )
@@ -162,12 +162,12 @@ class UsageReports:
             tenant_id: None means the tenant of the scope.
 
         Raises:
-            ConfigurationError: A time has no zone.
+            ConfigurationError: A time is none or has no zone.
             TenantRequiredError: No tenant is given and none is in scope.
             DatabaseError: They could not be read.
         """
         tenant = resolve_tenant(tenant_id)
-        after, end = _id_at(since or _EPOCH), _id_at(until or _LAST)
+        after, end = _bound("since", since, _EPOCH), _bound("until", until, _LAST)
         names = ", ".join(COLUMNS)
         sql = (
             f"select {names} from motadata.gateway_call where {_WITHIN} "  # noqa: S608 - constants
@@ -191,15 +191,12 @@ class UsageReports:
             tenant_id: None means the tenant of the scope.
 
         Raises:
-            ConfigurationError: The age is not positive.
+            ConfigurationError: The age is none, or not positive.
             TenantRequiredError: No tenant is given and none is in scope.
             DatabaseError: Not all of them are deleted; call it again.
         """
-        if age <= timedelta():
-            message = f"age={age!r} is not positive."
-            raise ConfigurationError(message, remedy="Pass how long calls are to be kept.")
         tenant = resolve_tenant(tenant_id)
-        end = _id_at(datetime.now(UTC) - age)
+        end = _id_before(age)
         sql = (
             "delete from motadata.gateway_call where tenant_id = $1 and call_id in ("
             "select call_id from motadata.gateway_call where tenant_id = $1 and call_id < $2 "
@@ -215,19 +212,48 @@ class UsageReports:
                 return deleted
 
 
-def _term(group: str) -> str:
-    term = _GROUPS.get(group)
+def _term(group: object) -> str:
+    term = _GROUPS.get(group) if isinstance(group, str) else None
     if term is None:
         message = f"Usage is not told apart by {group!r}."
         raise ConfigurationError(message, remedy=f"Choose from {', '.join(_GROUPS)}.")
     return term
 
 
+def _filters(where: object) -> dict[str, str]:
+    if where is None:
+        return {}
+    if not isinstance(where, Mapping) or not all(isinstance(it, str) for it in where.values()):
+        message = f"where={where!r} says nothing about calls."
+        raise ConfigurationError(message, remedy='Pass texts by group, as in {"model": "p/m"}.')
+    return dict(where)
+
+
+def _bound(name: str, moment: object, otherwise: datetime) -> UUID:
+    """Return the lowest id of a call that begins at that time, or at the other one if None."""
+    if moment is None:
+        moment = otherwise
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        fault = "has no zone" if isinstance(moment, datetime) else "is no time"
+        message = f"{name}={moment!r} {fault}."
+        raise ConfigurationError(message, remedy="Pass one such as datetime.now(UTC).")
+    return _id_at(moment)
+
+
+def _id_before(age: object) -> UUID:
+    """Return the lowest id of a call that is not older."""
+    if not isinstance(age, timedelta) or age <= timedelta():
+        fault = "is not positive" if isinstance(age, timedelta) else "is no age"
+        message = f"age={age!r} {fault}."
+        raise ConfigurationError(
+            message, remedy="Pass how long calls are to be kept, as in timedelta(days=90)."
+        )
+    now = datetime.now(UTC)
+    return _id_at(now - min(age, now - _EPOCH))
+
+
 def _id_at(moment: datetime) -> UUID:
     """Return the lowest id of a call that begins at that moment."""
-    if moment.tzinfo is None:
-        message = f"The time {moment.isoformat()} has no zone."
-        raise ConfigurationError(message, remedy="Pass one such as datetime.now(UTC).")
     milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
     return UUID(int=max(0, milliseconds) << 80)
 

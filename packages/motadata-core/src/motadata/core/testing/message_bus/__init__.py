@@ -7,13 +7,14 @@
 
 Each call of `open_bus` stands for a process: what it returns is entered by the test, and all of
 them meet on one server. Every test uses names of its own, so the server may be shared and need not
-be empty.
+be empty. A bus that carries more than a megabyte gives the fixture `too_large` as well.
 """
 
 from __future__ import annotations
 
 from motadata.core.testing.message_bus._agents import AgentBehaviour
 from motadata.core.testing.message_bus._lifecycle import LifecycleBehaviour
+from motadata.core.testing.message_bus._refusals import RefusalBehaviour
 from motadata.core.testing.message_bus._stored import StoredBehaviour
 from motadata.core.testing.message_bus._tenants import TenantBehaviour
 from motadata.core.testing.message_bus._tools import (
@@ -39,5 +40,7 @@ __all__ = [
 ]
 
 
-class MessageBusConformance(AgentBehaviour, StoredBehaviour, TenantBehaviour, LifecycleBehaviour):
+class MessageBusConformance(
+    AgentBehaviour, StoredBehaviour, TenantBehaviour, LifecycleBehaviour, RefusalBehaviour
+):
     """What every implementation of `motadata.core.protocols.MessageBus` must do."""
