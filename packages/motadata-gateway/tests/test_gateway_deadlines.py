@@ -130,10 +130,10 @@ class HangingCache:
         await self.get()
         return {}
 
-    async def set(self, *args: object, **options: object) -> None:
+    async def set_many(self, *args: object, **options: object) -> None:
         await asyncio.sleep(HANGS)
 
-    set_many = set
+    set = set_many
 
 
 async def hanging_policy(tenant: str) -> GuardrailPolicy:

@@ -74,6 +74,8 @@ def within(payload: Payload, name: str) -> Payload | None:
 
 def details(used: Payload, *names: str) -> Payload:
     """Return the first object of those names that is there, else an empty one."""
+    if not used:
+        return _NOTHING
     for name in names:
         found = within(used, name)
         if found is not None:
@@ -88,6 +90,8 @@ def says(payload: Payload, *names: str) -> bool:
 
 def first(used: Payload, *names: str) -> int:
     """Return the first count of those names that is one, else 0."""
+    if not used:  # as most details are
+        return 0
     for name in names:
         value = used.get(name)
         if value is None:
@@ -103,6 +107,8 @@ def first(used: Payload, *names: str) -> int:
 
 def stated_cost(stated: object) -> Decimal | None:
     """Read the price that OpenRouter and Perplexity state in US dollars."""
+    if stated is None:
+        return None
     if isinstance(stated, Mapping):
         stated = stated.get("total_cost")
     if isinstance(stated, bool) or not isinstance(stated, int | float | str | Decimal):

@@ -51,8 +51,7 @@ def usage_from_openai(payload: Payload) -> Usage | None:
     inputs = first(used, "prompt_tokens", "input_tokens")
     outputs = first(used, "completion_tokens", "output_tokens")
     reasoning = first(received, "reasoning_tokens") or first(used, "reasoning_tokens")
-    total = first(used, "total_tokens")
-    if reasoning and total == inputs + outputs + reasoning:
+    if reasoning and first(used, "total_tokens") == inputs + outputs + reasoning:
         outputs += reasoning
     cached = first(sent, "cached_tokens") or first(
         used, "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"
@@ -60,7 +59,6 @@ def usage_from_openai(payload: Payload) -> Usage | None:
     written = first(sent, "cache_write_tokens", "cache_creation_tokens") or first(
         used, "cache_creation_input_tokens"
     )
-    tools = details(used, "server_tool_use", "server_side_tool_usage_details")
     return as_usage(
         inputs,
         outputs,
@@ -68,11 +66,17 @@ def usage_from_openai(payload: Payload) -> Usage | None:
         written=written,
         long=first(details(sent, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
         reasoning=reasoning,
-        searches=first(tools, "web_search_requests", "web_search_calls")
+        searches=_openai_searches(used, sent) or search_calls(body),
+        cost=stated_cost(used.get("cost")),
+    )
+
+
+def _openai_searches(used: Payload, sent: Payload) -> int:
+    tools = details(used, "server_tool_use", "server_side_tool_usage_details")
+    return (
+        first(tools, "web_search_requests", "web_search_calls")
         or first(used, "num_search_queries")
         or first(sent, "web_search_requests")
-        or search_calls(body),
-        cost=stated_cost(used.get("cost")),
     )
 
 
