@@ -15,6 +15,8 @@ import pytest
 from motadata.core.errors import (
     CircuitOpenError,
     ConnectionError,  # noqa: A004 - the SDK's own
+    DeadlineExceededError,
+    OverloadError,
     QueryError,
     RateLimitError,
     RetrievalError,
@@ -174,6 +176,8 @@ class TestErrors:
             (RateLimitError("Too fast.", retry_after=7.2), 429),
             (CircuitOpenError("Left alone."), 503),
             (ConnectionError("Gone."), 503),
+            (OverloadError("Full."), 503),
+            (DeadlineExceededError("Too late."), 504),
         ],
     )
     async def test_have_their_status_and_say_when_to_retry(

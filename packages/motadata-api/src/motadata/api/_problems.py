@@ -43,6 +43,8 @@ _STATUS: Final[dict[type[errors.SDKError], int]] = {
     errors.AgentError: 503,
     errors.CacheError: 503,
     errors.MessagingError: 503,
+    errors.ResilienceError: 503,
+    errors.DeadlineExceededError: 504,
 }
 _INTERNAL: Final = 500
 _RETRYABLE_STATUS: Final = 503
@@ -110,7 +112,7 @@ def problem_of(error: BaseException) -> Problem:
     if status == _INTERNAL:
         return internal_problem(code=error.code, retryable=error.retryable)
     retry_after = getattr(error, "retry_after", None)
-    if retry_after is None and (status in (429, 503) and error.retryable):
+    if retry_after is None and (status in (429, 503, 504) and error.retryable):
         retry_after = _DEFAULT_RETRY_AFTER
     return Problem(
         status=status,
