@@ -132,7 +132,8 @@ def check_chat(request: ChatRequest) -> None:
     if request.max_tokens is not None and not _is_integer(request.max_tokens):
         message_ = f"max_tokens={request.max_tokens!r} is no integer."
         raise ValidationError(message_, remedy="Pass a whole number.")
-    _check_tools(request)
+    if request.tools or request.options.tool_choice is not None:
+        _check_tools(request)
     _check_options(request.options)
 
 
@@ -203,6 +204,11 @@ def _check_message(position: int, message: Message) -> None:
     if message.role in ("system", "user") and not message.content.strip() and not message.passages:
         problem = f"Message {position} is empty."
         raise ValidationError(problem, remedy="Give it content or leave it out.")
+    if message.passages:
+        _check_numbers(position, message)
+
+
+def _check_numbers(position: int, message: Message) -> None:
     numbers = [passage.number for passage in message.passages]
     if len(set(numbers)) < len(numbers) or any(number < 1 for number in numbers):
         problem = f"The passages of message {position} are not numbered apart from 1."

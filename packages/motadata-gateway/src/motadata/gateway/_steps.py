@@ -13,7 +13,7 @@ from typing import Final
 
 from motadata.core.errors import ProviderError, ValidationError
 from motadata.core.models import Completion, Embeddings, Usage
-from motadata.core.observability import get_logger, model_call, span
+from motadata.core.observability import Span, get_logger, model_call, span
 from motadata.core.resilience import block_timeout, deadline_scope, remaining, time_limit
 from motadata.core.tenancy import resolve_tenant, tenant_scope
 from motadata.gateway._call import (
@@ -82,19 +82,14 @@ async def traced_chat(
     """Time the call, and note what it used."""
     with span("gateway.generate", model=call.request.model) as current:
         answer = await proceed(call)
-        usage = answer.usage
-        current.set_attribute("cached", answer.cached)
-        current.set_attribute("finish_reason", answer.finish_reason)
-        current.set_attribute("input_tokens", usage.input_tokens)
-        current.set_attribute("output_tokens", usage.output_tokens)
-        if usage.cost_usd is not None:
-            current.set_attribute("cost_usd", float(usage.cost_usd))
+        if current.otel.is_recording():
+            _describe(current, answer)
         _log.debug(
             "model_answered",
             model=answer.model,
             cached=answer.cached,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
+            input_tokens=answer.usage.input_tokens,
+            output_tokens=answer.usage.output_tokens,
         )
         return answer
 
@@ -307,6 +302,16 @@ async def _streamed(call: Call[ChatRequest], emit: Emit) -> Completion:
     except TimeoutError as error:
         raise _too_late(call, call.timeout) from error
     return replace(answer, text="".join(pieces))
+
+
+def _describe(current: Span, answer: Completion) -> None:
+    usage = answer.usage
+    current.set_attribute("cached", answer.cached)
+    current.set_attribute("finish_reason", answer.finish_reason)
+    current.set_attribute("input_tokens", usage.input_tokens)
+    current.set_attribute("output_tokens", usage.output_tokens)
+    if usage.cost_usd is not None:
+        current.set_attribute("cost_usd", float(usage.cost_usd))
 
 
 def _billed(answer: Completion, usage: Usage, call_id: str) -> Completion:

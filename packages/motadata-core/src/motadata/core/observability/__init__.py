@@ -26,6 +26,12 @@ from motadata.core.observability._logging import (
     get_logger,
     prepare_logging,
 )
+from motadata.core.observability._message_calls import (
+    MessageCall,
+    MessageCalls,
+    message_call,
+    message_calls,
+)
 from motadata.core.observability._metrics import (
     BoundCounter,
     BoundHistogram,
@@ -35,13 +41,11 @@ from motadata.core.observability._metrics import (
     histogram,
     report_metrics_to,
 )
+from motadata.core.observability._model_calls import ModelCall, model_call
 from motadata.core.observability._operations import (
-    ModelCall,
     Operation,
     count_lookups,
     database_call,
-    message_call,
-    model_call,
     record_request,
     statement_call,
     watch_lookups,
@@ -62,6 +66,8 @@ __all__ = [
     "LogLevel",
     "LogSink",
     "Logger",
+    "MessageCall",
+    "MessageCalls",
     "MetricsPage",
     "ModelCall",
     "Operation",
@@ -80,6 +86,7 @@ __all__ = [
     "histogram",
     "inject_trace",
     "message_call",
+    "message_calls",
     "model_call",
     "prepare_logging",
     "record_request",

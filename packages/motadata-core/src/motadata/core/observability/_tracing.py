@@ -7,7 +7,7 @@ from asyncio import CancelledError
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -23,6 +23,9 @@ SpanKind = Literal["internal", "client", "server", "producer", "consumer"]
 Attribute = str | bool | int | float
 
 _SPAN_BITS: Final = (1 << 64) - 1
+_NEVER_ZERO: Final = 1 << 64 | 1
+"""The lowest bit of each of two ids, of which none may be zero."""
+
 TENANT_ATTRIBUTE: Final = "motadata.tenant_id"
 
 _KINDS: Final = {
@@ -37,7 +40,49 @@ _KINDS: Final = {
 _tracer: Final = trace.get_tracer("motadata", __version__)
 
 # The tenant that the innermost span names, for log lines of operations outside every tenant scope.
-_span_tenant: ContextVar[str | None] = ContextVar("motadata_span_tenant", default=None)
+span_tenant: Final[ContextVar[str | None]] = ContextVar("motadata_span_tenant", default=None)
+
+# Under what name a context holds its span; the API puts it there and does not tell.
+(_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+
+
+class DeferredSpan(trace.NonRecordingSpan):
+    """A span that nobody records, whose ids are made out only when somebody asks for them."""
+
+    _made_out: trace.SpanContext | None = None
+
+    def get_span_context(self) -> trace.SpanContext:
+        """Return what is told of it to others."""
+        known = self._made_out
+        if known is None:
+            known = self._made_out = self._make_out()
+        return known
+
+    def _make_out(self) -> trace.SpanContext:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.get_span_context()!r})"
+
+
+class UnrecordedSpan(DeferredSpan):
+    """A span of our own while no SDK is set.
+
+    It is not sampled: whoever takes over the trace downstream need not look for this parent.
+    """
+
+    def __init__(self) -> None:
+        self._drawn = random.getrandbits(192) | _NEVER_ZERO
+
+    @property
+    def parent(self) -> str:
+        """The `traceparent` of what is sent within it."""
+        text = "%048x" % self._drawn  # noqa: UP031 - half the cost
+        return f"00-{text[:32]}-{text[32:]}-00"
+
+    def _make_out(self) -> trace.SpanContext:
+        drawn = self._drawn
+        return trace.SpanContext(drawn >> 64, drawn & _SPAN_BITS, is_remote=False)
 
 
 class Span:
@@ -74,16 +119,16 @@ class Span:
 
     def __enter__(self) -> Self:
         """Start it, as a child of the span around it."""
-        around = trace.get_current_span()
-        started = around if _nothing_records() else self._start()
+        around = current_span()
+        started = around if nothing_records() else self._start()
         if started is trace.INVALID_SPAN or not started.get_span_context().is_valid:
-            started = trace.NonRecordingSpan(_random_context())
+            started = UnrecordedSpan()
         self._otel = started
         # Without an SDK a child is its parent, which is the current span already.
         if self._current and started is not around:
-            self._context_token = otel_context.attach(trace.set_span_in_context(started))
+            self._context_token = attach_span(started)
         if self._current and self._tenant is not None:
-            self._tenant_token = _span_tenant.set(self._tenant)
+            self._tenant_token = span_tenant.set(self._tenant)
         return self
 
     def _start(self) -> trace.Span:
@@ -105,13 +150,18 @@ class Span:
         self._otel.end()
         try:
             if self._tenant_token is not None:
-                _span_tenant.reset(self._tenant_token)
+                span_tenant.reset(self._tenant_token)
             if self._context_token is not None:
                 self._context_token.var.reset(self._context_token)
         except ValueError:
             # The block ends in another context than it began in, as when the garbage collector
             # closes an async generator; that context is gone then.
             return
+
+    @property
+    def otel(self) -> trace.Span:
+        """What OpenTelemetry knows of it."""
+        return self._otel
 
     @property
     def trace_id(self) -> str:
@@ -129,9 +179,7 @@ class Span:
         A cancellation is noted, not counted as a failure. Of third-party errors only the type is
         noted, as their messages may quote what they were given.
         """
-        if isinstance(error, SDKError):
-            error.trace_id = error.trace_id or self.trace_id
-            error.tenant_id = error.tenant_id or self._tenant or current_tenant()
+        mark_error(error, self._otel, self._tenant)
         if not self._otel.is_recording() or isinstance(error, GeneratorExit):
             return
         if isinstance(error, CancelledError):
@@ -182,27 +230,49 @@ def safe_attribute(name: str, value: Attribute) -> Attribute:
     return shown if isinstance(shown, str | int | float) else str(shown)
 
 
+def current_span() -> trace.Span:
+    """Return OpenTelemetry's current span, one that is not valid outside every span."""
+    found = otel_context.get_current().get(_SPAN_KEY)
+    # What is under the API's own key was put there by the API, as a span.
+    return trace.INVALID_SPAN if found is None else cast("trace.Span", found)
+
+
+def attach_span(started: trace.Span) -> Token[Context]:
+    """Make a span the current one until the token is reset."""
+    around = otel_context.get_current()
+    inside = {**around, _SPAN_KEY: started} if around else {_SPAN_KEY: started}
+    return otel_context.attach(Context(inside))
+
+
+def mark_error(error: BaseException, otel: trace.Span, tenant: str | None) -> None:
+    """Note the trace and the tenant on an `SDKError` that has none."""
+    if isinstance(error, SDKError):
+        if not error.trace_id:
+            error.trace_id = trace.format_trace_id(otel.get_span_context().trace_id)
+        error.tenant_id = error.tenant_id or tenant or current_tenant()
+
+
 def current_trace_id() -> str | None:
     """Return the id of the current trace, 32 hexadecimal digits, or None outside every span."""
-    context = trace.get_current_span().get_span_context()
+    context = current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
 def present_tenant() -> str | None:
     """Return the tenant of the innermost span that names one, else the scope's."""
-    return _span_tenant.get() or current_tenant()
+    return span_tenant.get() or current_tenant()
 
 
 def log_context() -> tuple[str | None, str | None, str | None]:
     """Return tenant, trace id and span id of whatever runs now."""
     tenant = present_tenant()
-    context = trace.get_current_span().get_span_context()
+    context = current_span().get_span_context()
     if not context.is_valid:
         return tenant, None, None
     return tenant, trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
 
 
-def _nothing_records() -> bool:
+def nothing_records() -> bool:
     """Tell, for a twentieth of what starting a span to find out costs, whether no SDK is set.
 
     The proxy looks at the same variable; were it renamed, spans would be started again.
@@ -210,9 +280,3 @@ def _nothing_records() -> bool:
     return (
         getattr(trace, "_TRACER_PROVIDER", _tracer) is None and type(_tracer) is trace.ProxyTracer
     )
-
-
-def _random_context() -> trace.SpanContext:
-    # Not sampled: whoever takes over the trace downstream need not look for this parent.
-    bits = random.getrandbits(192)
-    return trace.SpanContext(bits >> 64 or 1, bits & _SPAN_BITS or 1, is_remote=False)

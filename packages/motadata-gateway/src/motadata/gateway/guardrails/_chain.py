@@ -59,15 +59,20 @@ class Chain:
         Raises:
             GuardrailError: One could not judge; its text is refused then.
         """
+        if not self._waits and is_short(text):
+            return self._found_at_once(text)
         found: list[Finding] = []
         if self._waits:
             await self._ask_waiting(text, found)
-        elif is_short(text):
-            for rule in self._rules:
-                found += rule.findings(text)
         else:
             for rule in self._rules:
                 found += await rule.check(text)
+        return _apart(found) if len(found) > 1 else found
+
+    def _found_at_once(self, text: GuardedText) -> list[Finding]:
+        found: list[Finding] = []
+        for rule in self._rules:
+            found += rule.findings(text)
         return _apart(found) if len(found) > 1 else found
 
     async def apply(self, text: GuardedText, notes: CallNotes, replaced: Replace) -> str:
@@ -76,7 +81,8 @@ class Chain:
         Raises:
             GuardrailError: It may not.
         """
-        findings = await self.find(text)
+        at_once = not self._waits and is_short(text)
+        findings = self._found_at_once(text) if at_once else await self.find(text)
         if not findings:
             return text.text
         pieces: list[str] = []

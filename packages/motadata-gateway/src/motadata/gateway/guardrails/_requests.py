@@ -28,11 +28,17 @@ async def guarded_request(call: Call[ChatRequest], chain: Chain, replaced: Repla
         GuardrailError: A rule refuses it.
     """
     judge = _judge(call, chain, replaced)
-    asked = call.request.messages
-    messages = tuple([await _message(message, judge) for message in asked])
-    if all(map(is_, messages, asked)):
+    messages: list[Message] = []
+    for message in call.request.messages:
+        if message.passages or message.tool_calls:
+            messages.append(await _message(message, judge))
+            continue
+        content = await judge(message.content, message.role)
+        same = content == message.content
+        messages.append(message if same else replace(message, content=content))
+    if all(map(is_, messages, call.request.messages)):
         return call.request
-    return replace(call.request, messages=messages)
+    return replace(call.request, messages=tuple(messages))
 
 
 async def guarded_texts(call: Call[EmbeddingRequest], chain: Chain) -> tuple[str, ...]:
@@ -77,8 +83,6 @@ def _judge(
 
 async def _message(message: Message, judge: _Judge) -> Message:
     content = await judge(message.content, message.role)
-    if not message.passages and not message.tool_calls:
-        return message if content == message.content else replace(message, content=content)
     passages = tuple([await _passage(passage, judge) for passage in message.passages])
     calls = tuple([await _tool_call(tool, judge) for tool in message.tool_calls])
     if (content, passages, calls) == (message.content, message.passages, message.tool_calls):

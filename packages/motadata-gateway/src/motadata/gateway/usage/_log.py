@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from motadata.core.errors import ConfigurationError, SDKError
-from motadata.core.identifiers import new_id
+from motadata.core.identifiers import new_id_text
 from motadata.core.models import Completion, CompletionChunk, Embeddings, Health
 from motadata.core.observability import current_trace_id, histogram
 from motadata.core.protocols import Database
@@ -203,7 +203,7 @@ def _not_open() -> ConfigurationError:
 
 
 def _begun(notes: CallNotes) -> Course:
-    notes.call_id = str(new_id())
+    notes.call_id = new_id_text()
     return Course(time.time(), time.perf_counter())
 
 
