@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from uuid import RFC_4122, UUID
 
-from motadata.core.identifiers import new_id
+from motadata.core.identifiers import new_id, new_id_text
 
 
 def test_id_is_a_uuid_of_version_seven() -> None:
@@ -19,6 +19,13 @@ def test_id_begins_with_the_milliseconds_at_which_it_was_made() -> None:
     after = time.time_ns() // 1_000_000
 
     assert before <= made.int >> 80 <= after
+
+
+def test_id_as_text_is_that_of_a_uuid() -> None:
+    made = new_id_text()
+
+    assert str(UUID(made)) == made
+    assert (UUID(made).version, UUID(made).variant) == (7, RFC_4122)
 
 
 def test_ids_do_not_repeat() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motadata.core import tenancy
 from motadata.core.errors import InvalidIdentifierError, TenantRequiredError
 from motadata.core.tenancy import (
     Identifier,
@@ -143,3 +144,14 @@ def test_new_thread_starts_without_a_tenant_unless_it_gets_the_context() -> None
             thread.join()
 
     assert seen == [None, "acme"]
+
+
+def test_tenants_that_are_remembered_are_few_and_checked_all_the_same() -> None:
+    for number in range(10_000):
+        assert resolve_tenant(f"tenant-{number}") == f"tenant-{number}"
+
+    assert len(tenancy._known) <= 4_096
+    for bad in ("a b", "", "a:b", "x" * 65) * 2:
+        with pytest.raises(InvalidIdentifierError):
+            resolve_tenant(bad)
+    assert type(resolve_tenant("tenant-1")) is TenantId

@@ -23,6 +23,7 @@ from motadata.core.errors import InvalidIdentifierError, TenantRequiredError
 _GRAMMAR: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SHOWN: Final = 80
 """How many characters of a bad identifier an error message repeats."""
+_MOST_KNOWN: Final = 4_096
 
 
 class Identifier(str):
@@ -117,6 +118,8 @@ def resolve_tenant(tenant_id: str | None) -> TenantId:
     """
     if type(tenant_id) is TenantId:
         return tenant_id  # checked when it was made; one call of a model comes here a dozen times
+    if type(tenant_id) is str:
+        return _known.get(tenant_id) or _learnt(tenant_id)
     if tenant_id is not None:
         return TenantId(tenant_id)
     tenant = _current.get()
@@ -125,4 +128,16 @@ def resolve_tenant(tenant_id: str | None) -> TenantId:
         raise TenantRequiredError(
             message, remedy="Pass tenant_id=… or call it within tenant_scope(…)."
         )
+    return tenant
+
+
+# Most calls are of a few tenants, each named by a text that was checked before.
+_known: dict[str, TenantId] = {}
+
+
+def _learnt(tenant_id: str) -> TenantId:
+    tenant = TenantId(tenant_id)
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[str(tenant)] = tenant
     return tenant
