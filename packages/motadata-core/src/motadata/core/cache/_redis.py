@@ -10,9 +10,10 @@ from pydantic import SecretStr
 
 from motadata.core.cache._front import CheckedCache
 from motadata.core.cache._key import cache_key
-from motadata.core.cache._redis_engine import RedisEngine
+from motadata.core.cache._redis_engine import RedisEngine, within_deadline
 from motadata.core.cache._redis_options import RedisOptions
 from motadata.core.models import Record
+from motadata.core.resilience import remaining
 from motadata.core.tenancy import resolve_tenant
 
 
@@ -49,6 +50,8 @@ class RedisCache(CheckedCache):
     def __init__(self, engine: RedisEngine) -> None:
         super().__init__(engine)
         self._engine = engine
+        self._places = engine.spelled
+        self._read = engine.batches.read
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -78,16 +81,16 @@ class RedisCache(CheckedCache):
     ) -> object | None:
         """Return the live value of `key`, or None."""
         tenant = resolve_tenant(None) if tenant_id is None else tenant_id
-        engine = self._engine
         try:
             # What is remembered was checked.
-            spelled = engine.spelled.get((tenant, namespace, key))
+            place = self._places.get((tenant, namespace, key))
         except TypeError:
             # A part is not even hashable: the check says so in our words.
-            spelled = None
-        if spelled is None:
-            spelled = engine.spell(cache_key(tenant, namespace, key))
-        return engine.value(await engine.ask(spelled), spelled)
+            place = None
+        if place is None:
+            place = self._engine.spell(cache_key(tenant, namespace, key))
+        answer = self._read(place)
+        return await (answer if remaining() is None else within_deadline(answer))
 
     def statistics(self) -> RedisCacheStatistics:
         """Return what this instance asked of the server since it was made."""

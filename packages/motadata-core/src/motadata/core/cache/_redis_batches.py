@@ -3,77 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from asyncio import Future
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Final, TypeVar
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Final
 
 from motadata.core.cache._key import RedisNames
-from motadata.core.cache._redis_calls import (
-    Call,
-    DamagedAnswerError,
-    ServerUnavailableError,
-    flags_of,
-)
-from motadata.core.cache._redis_reading import Found, Reading
-from motadata.core.cache._redis_scripts import WRITE
+from motadata.core.cache._redis_calls import DamagedAnswerError
+from motadata.core.cache._redis_delivery import Answer, Counters, Delivery, OnFailure, Place
+from motadata.core.cache._redis_reading import Outcome, Reading, Reads, Rest
 from motadata.core.cache._redis_server import RedisServer
+from motadata.core.cache._redis_writing import Entry, Writes, Writing
 from motadata.core.errors import CacheError, OverloadError
 from motadata.core.resilience import context_without_deadline
 
 
-# So much in one script: the server answers others in between.
-_MOST_ENTRIES: Final = 64
-_MOST_BYTES: Final = 1_000_000
 _MOST_WAITING: Final = 50_000
 _MOST_FLYING: Final = 4
-
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A value to be stored.
-
-    Attributes:
-        digest: What stands for the key.
-        key: The key.
-        life: Milliseconds.
-        data: The encoded value.
-        tags: Digest of each tag, and the word that it bore when the value was computed; an empty
-            word takes the one of the moment.
-        guard: The content of the lock under which alone the value may be stored; empty for any.
-    """
-
-    digest: str
-    key: str
-    life: int
-    data: bytes
-    tags: tuple[tuple[str, str], ...] = ()
-    guard: str = ""
-
-    def arguments(self) -> list[str | bytes | int]:
-        """Return what the script takes."""
-        tags = [part for tag in self.tags for part in tag]
-        return [self.digest, self.key, self.life, self.guard, self.data, len(self.tags), *tags]
-
-
-_Reads = dict[str, list["Future[Found | None]"]]
-"""By digest, everybody who waits for the value."""
-_Write = tuple[Entry, "Future[bool]"]
-
-
-OnFailure = Callable[[RedisNames, ServerUnavailableError, Sequence[str]], object]
-"""Takes the names of a namespace, why the server failed, and the keys that were to be written."""
+# What a batch costs by itself is as much as eight values, or the time that the server has for 25.
+_WORTH_HALVING: Final = 48
 
 
 class Batches:
     """Collects what is asked for in one turn of the loop, and sends it as one.
 
-    Who asks gets a future; giving up on it disturbs nobody else. No more than four batches are on
-    their way at once: what is asked for meanwhile waits for the next one, and thus makes it longer.
+    Who asks gets a future; giving up on it disturbs nobody else. While four batches are on their
+    way, what is asked for waits for the next one, and thus makes it longer.
 
     Args:
         server: Where to send them.
@@ -82,33 +38,52 @@ class Batches:
     """
 
     def __init__(self, server: RedisServer, *, quota: int, with_left: bool) -> None:
-        self.failures = 0
-        # Told where the server failed, even if nobody waits for the answer any more.
-        self.on_failure: OnFailure | None = None
         self._server = server
-        self._quota = quota
-        self._reading = Reading(server, with_left=with_left)
-        self._reads: dict[RedisNames, _Reads] = {}
-        self._writes: dict[RedisNames, list[_Write]] = {}
-        self._waiting = 0
-        self._is_scheduled = False
+        self._delivery = Delivery(on_damage=server.distrust_connections)
+        self._reading = Reading(server, self._delivery, with_left=with_left)
+        self._writing = Writing(server, self._delivery, quota=quota)
+        self._reads: Reads = {}
+        self._writes: Writes = {}
+        # How many more may wait; none, once it is closed.
+        self._room = _MOST_WAITING
         self._is_closed = False
-        self._flying: set[asyncio.Task[None]] = set()
+        self._is_scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flying: set[Future[None]] = set()
 
-    def read(self, names: RedisNames, digest: str) -> Future[Found | None]:
-        """Ask for a value.
+    @property
+    def counters(self) -> Counters:
+        """What was done."""
+        return self._delivery.counters
+
+    @property
+    def on_failure(self) -> OnFailure | None:
+        """Who is told where the server failed."""
+        return self._delivery.on_failure
+
+    @on_failure.setter
+    def on_failure(self, told: OnFailure) -> None:
+        self._delivery.on_failure = told
+
+    def read(self, place: Place) -> Future[object]:
+        """Ask for a value, which comes decoded; with its `Found` where the time left was asked for.
 
         Raises:
             OverloadError: 50,000 others wait already.
         """
-        answer: Future[Found | None] = self._schedule().create_future()
-        reads = self._reads.get(names)
-        if reads is None:
-            reads = self._reads[names] = {}
-        if digest in reads:
-            reads[digest].append(answer)
+        if self._room <= 0:
+            raise self._refusal()
+        self._room -= 1
+        if not self._is_scheduled:
+            self._schedule()
+        answer: Future[object] = Future(loop=self._loop)
+        waiting = self._reads.get(place.names)
+        if waiting is None:
+            waiting = self._reads[place.names] = {}
+        if place in waiting:
+            waiting[place].append(answer)
         else:
-            reads[digest] = [answer]
+            waiting[place] = [answer]
         return answer
 
     def write(self, names: RedisNames, entry: Entry) -> Future[bool]:
@@ -117,165 +92,148 @@ class Batches:
         Raises:
             OverloadError: 50,000 others wait already.
         """
-        answer: Future[bool] = self._schedule().create_future()
+        if self._room <= 0:
+            raise self._refusal()
+        self._room -= 1
+        if not self._is_scheduled:
+            self._schedule()
+        answer: Future[bool] = Future(loop=self._loop)
         self._writes.setdefault(names, []).append((entry, answer))
         return answer
 
     async def close(self) -> None:
         """Wait for what is on its way, and take nothing more."""
-        self._is_closed = True
-        while self._flying:
-            await asyncio.wait(self._flying)
+        self._is_closed, self._room = True, 0
+        while self._flying or self._is_scheduled:
+            await (asyncio.wait(self._flying) if self._flying else asyncio.sleep(0))
 
-    def _schedule(self) -> asyncio.AbstractEventLoop:
+    def _refusal(self) -> CacheError | OverloadError:
         if self._is_closed:
             message = "The cache is closed."
-            raise CacheError(message, remedy="Use it within its `async with`.")
-        if self._waiting >= _MOST_WAITING:
-            message = f"{self._waiting} requests wait for the cache's server."
-            raise OverloadError(message, remedy="Ask for less at once, or add servers.")
-        self._waiting += 1
-        loop = asyncio.get_running_loop()
-        if not self._is_scheduled and len(self._flying) < _MOST_FLYING:
+            return CacheError(message, remedy="Use it within its `async with`.")
+        message = f"{_MOST_WAITING} requests wait for the cache's server."
+        return OverloadError(message, remedy="Ask for less at once, or add servers.")
+
+    def _schedule(self) -> None:
+        # Asked once for many reads: it is a system call.
+        self._loop = asyncio.get_running_loop()
+        if len(self._flying) < _MOST_FLYING:
             self._is_scheduled = True
-            loop.call_soon(self._take_off)
-        return loop
+            self._loop.call_soon(self._take_off)
 
     def _take_off(self) -> None:
         self._is_scheduled = False
         reads, self._reads = self._reads, {}
         writes, self._writes = self._writes, {}
-        self._waiting = 0
-        if reads or writes:
-            # It is everybody's: the deadline of who happened to ask first is not.
-            task = asyncio.get_running_loop().create_task(
-                self._fly(reads, writes), context=context_without_deadline()
-            )
-            self._flying.add(task)
-            task.add_done_callback(self._land)
+        self._room = 0 if self._is_closed else _MOST_WAITING
+        if writes:
+            self._fly(self._carry(reads, writes))
+        elif reads:
+            for half in _halves(reads):
+                if not self._send(half):
+                    self._fly(self._carry(half, {}))
 
-    def _land(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "A batch of the cache failed.", "exception": error, "task": task}
-            )
-        if self._waiting and not self._is_scheduled:
+    def _send(self, reads: Reads) -> bool:
+        """Read without a task where that can be: one costs as much as five values."""
+        parts = self._reading.parts(reads.items())
+        flight: Future[None] = Future(loop=self._loop)
+
+        def land(outcomes: Sequence[Outcome]) -> None:
+            try:
+                rest = self._reading.take(parts, outcomes)
+                if rest:
+                    # Before the flight ends, so that whoever closes sees this one.
+                    self._fly(self._finish(reads, rest))
+            except Exception as error:  # noqa: BLE001 - whatever it was, somebody waits
+                self._refuse_all(reads, {})
+                _report(error)
+            flight.set_result(None)
+            self._land(flight)
+            if not self._is_scheduled:
+                # Behind those who were just woken: what they ask for next need not wait for another
+                # turn of the loop.
+                self._schedule()
+
+        # What fails from here on fails in `land`.
+        if not self._server.begin(self._reading.commands(parts), land):
+            return False
+        self._flying.add(flight)
+        return True
+
+    def _fly(self, work: Coroutine[object, object, None]) -> None:
+        # It is everybody's: the deadline of who happened to ask first is not.
+        task = asyncio.get_running_loop().create_task(work, context=context_without_deadline())
+        self._flying.add(task)
+        task.add_done_callback(self._land)
+
+    def _land(self, flight: Future[None]) -> None:
+        self._flying.discard(flight)
+        if not flight.cancelled() and (error := flight.exception()) is not None:
+            _report(error)
+        if (self._reads or self._writes) and not self._is_scheduled:
             self._take_off()
 
-    async def _fly(
-        self, reads: dict[RedisNames, _Reads], writes: dict[RedisNames, list[_Write]]
-    ) -> None:
-        try:
+    async def _carry(self, reads: Reads, writes: Writes) -> None:
+        with self._nobody_left_waiting(reads, writes):
             # Writes first: who sets and then gets in one turn finds what was set.
             if writes:
-                await self._store(writes)
+                await self._writing.write(writes)
             if reads:
-                await self._find(reads)
+                await self._reading.read(reads)
+
+    async def _finish(self, reads: Reads, rest: Rest) -> None:
+        with self._nobody_left_waiting(reads, {}):
+            await self._reading.finish(rest)
+
+    @contextmanager
+    def _nobody_left_waiting(self, reads: Reads, writes: Writes) -> Iterator[None]:
+        try:
+            yield
         except Exception:
             # Whatever it was, it is no cancellation of those who wait.
-            for names, asked in reads.items():
-                self._refuse(names, chain.from_iterable(asked.values()), DamagedAnswerError())
-            for names, entries in writes.items():
-                self._refuse_writes(names, entries, DamagedAnswerError())
+            self._refuse_all(reads, writes)
             raise
         except BaseException:
             # Nobody waits for an answer that will not come.
-            for all_ in reads.values():
-                for waiting in all_.values():
-                    _cancel(waiting)
+            for waiting in reads.values():
+                _cancel(chain.from_iterable(waiting.values()))
             for entries in writes.values():
                 _cancel(future for _, future in entries)
             raise
 
-    async def _store(self, writes: dict[RedisNames, list[_Write]]) -> None:
-        parts = [(names, part) for names, all_ in writes.items() for part in _split(all_)]
-        calls = [self._call(names, [entry for entry, _ in part]) for names, part in parts]
-        try:
-            answers = await self._server.call_many(calls)
-        except ServerUnavailableError as error:
-            answers = [error] * len(calls)
-        for (names, part), answer in zip(parts, answers, strict=True):
-            futures = [future for _, future in part]
-            try:
-                if isinstance(answer, ServerUnavailableError):
-                    raise answer
-                flags = flags_of(answer, len(futures))
-            except ServerUnavailableError as error:
-                self._refuse_writes(names, part, error)
-                continue
-            for future, flag in zip(futures, flags, strict=True):
-                _give(future, flag)
-
-    def _call(self, names: RedisNames, entries: list[Entry]) -> Call:
-        arguments: list[str | bytes | int] = [
-            *(names.head, names.lock_head, names.tail),
-            *(secrets.token_hex(8), self._quota, max(entry.life for entry in entries)),
-        ]
-        for entry in entries:
-            arguments += entry.arguments()
-        keys = [names.generation_key, names.namespace_key]
-        keys += [names.index_key, names.ledger_key, names.total_key]
-        return Call(WRITE, keys, arguments)
-
-    async def _find(self, reads: dict[RedisNames, _Reads]) -> None:
-        answers = await self._reading.read({names: list(all_) for names, all_ in reads.items()})
+    def _refuse_all(self, reads: Reads, writes: Writes) -> None:
+        error = DamagedAnswerError()
         for names, waiting in reads.items():
-            answer = answers[names]
-            if isinstance(answer, ServerUnavailableError):
-                self._refuse(names, chain.from_iterable(waiting.values()), answer)
-                continue
-            for digest, futures in waiting.items():
-                found = answer.get(digest)
-                for future in futures:
-                    if not future.done():
-                        future.set_result(found)
-
-    def _refuse_writes(
-        self, names: RedisNames, writes: Sequence[_Write], error: ServerUnavailableError
-    ) -> None:
-        keys = [entry.key for entry, _ in writes]
-        self._refuse(names, (future for _, future in writes), error, keys=keys)
-
-    def _refuse(
-        self,
-        names: RedisNames,
-        futures: Iterable[Future[Answer]],
-        error: ServerUnavailableError,
-        *,
-        keys: Sequence[str] = (),
-    ) -> None:
-        self.failures += 1
-        if self.on_failure is not None:
-            self.on_failure(names, error, keys)
-        for future in futures:
-            if not future.done():
-                # One error each: whoever raises it adds its own traceback.
-                own = ServerUnavailableError(str(error))
-                own.__cause__ = error
-                future.set_exception(own)
-                # Asking tells asyncio that it is not lost where the caller gives up just now.
-                future.exception()
+            self._delivery.refuse(names, chain.from_iterable(waiting.values()), error)
+        for names, entries in writes.items():
+            self._writing.refuse(names, entries, error)
 
 
-def _give(future: Future[Answer], answer: Answer) -> None:
-    if not future.done():
-        future.set_result(answer)
+def _halves(reads: Reads) -> list[Reads]:
+    """Cut many reads in two: the server works on one half while the other is decoded here."""
+    count = sum(map(len, reads.values()))
+    if count < _WORTH_HALVING:
+        return [reads]
+    first, second, room = Reads(), Reads(), (count + 1) // 2
+    for names, waiting in reads.items():
+        if len(waiting) <= room:
+            first[names] = waiting
+        elif room == 0:
+            second[names] = waiting
+        else:
+            one_by_one = iter(waiting.items())
+            first[names] = dict(islice(one_by_one, room))
+            second[names] = dict(one_by_one)
+        room = max(0, room - len(waiting))
+    return [first, second]
+
+
+def _report(error: BaseException) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "A batch of the cache failed.", "exception": error}
+    )
 
 
 def _cancel(futures: Iterable[Future[Answer]]) -> None:
     for future in futures:
         future.cancel()
-
-
-def _split(writes: list[_Write]) -> list[list[_Write]]:
-    """Cut a list where it becomes too many entries or bytes for one script."""
-    parts: list[list[_Write]] = []
-    size = 0
-    for write in writes:
-        size += len(write[0].data)
-        if not parts or size > _MOST_BYTES or len(parts[-1]) >= _MOST_ENTRIES:
-            parts.append([])
-            size = len(write[0].data)
-        parts[-1].append(write)
-    return parts

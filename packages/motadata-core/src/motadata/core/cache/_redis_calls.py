@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from motadata.core.cache._redis_scripts import Script
 from motadata.core.errors import CacheError
@@ -45,6 +46,30 @@ Reply = bytes | int | None | Sequence["Reply"]
 """What a server answers."""
 
 
+Pack = Callable[[Sequence[Word]], bytes]
+"""Writes a command in the server's form."""
+
+
+class Asked(Protocol):
+    """Something that a server is asked; it says for which server of a cluster it is."""
+
+    def by_name(self) -> Sequence[Word]:
+        """Return the command for a server that remembers what it needs for it."""
+        ...
+
+    def by_text(self) -> Sequence[Word]:
+        """Return the command for a server that does not."""
+        ...
+
+
+class Packed(Asked, Protocol):
+    """Something that is asked so often that it may spell itself."""
+
+    def packed(self, pack: Pack) -> bytes:
+        """Return the command in the server's form."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A script with its arguments; the first key says which server of a cluster it is for."""
@@ -73,3 +98,7 @@ class Command:
         return self.words
 
     by_text = by_name
+
+    def packed(self, pack: Pack) -> bytes:
+        """Return the command in the server's form."""
+        return pack(self.words)

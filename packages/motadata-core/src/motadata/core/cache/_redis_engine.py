@@ -6,27 +6,22 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, cast
 
 from motadata.core.cache._engine import Compute, Terms
 from motadata.core.cache._errands import Errands
 from motadata.core.cache._flights import Flights
 from motadata.core.cache._key import CacheKey, RedisNames, compile_glob, digest, redis_names
-from motadata.core.cache._redis_batches import Batches, Entry
+from motadata.core.cache._redis_batches import Batches
 from motadata.core.cache._redis_calls import ServerUnavailableError
+from motadata.core.cache._redis_delivery import Answer, Found, Place
 from motadata.core.cache._redis_forgetting import Forgetting
 from motadata.core.cache._redis_lease import Leases
 from motadata.core.cache._redis_options import RedisOptions
-from motadata.core.cache._redis_reading import Found
 from motadata.core.cache._redis_server import RedisServer
-from motadata.core.cache._redis_values import (
-    DamagedValueError,
-    decode_value,
-    encode_value,
-    place_mark,
-)
+from motadata.core.cache._redis_values import decode_value, encode_value, place_mark
+from motadata.core.cache._redis_writing import Entry
 from motadata.core.errors import CodecError
 from motadata.core.models import Health
 from motadata.core.observability import watch_lookups
@@ -35,22 +30,6 @@ from motadata.core.resilience import remaining, time_limit
 
 _LONGEST_LIFE: Final = 10 * 365 * 24 * 3600 * 1000
 _MOST_SPELLED: Final = 8_192
-
-Answer = TypeVar("Answer")
-
-Spelled = tuple[RedisNames, str, int]
-"""The names of a key's namespace, the key's digest, and the mark of its place."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the engine did since it was made; `RedisCacheStatistics` explains them."""
-
-    hits: int = 0
-    misses: int = 0
-    unreadable: int = 0
-    stored: int = 0
-    overtaken: int = 0
 
 
 class RedisEngine:
@@ -64,22 +43,22 @@ class RedisEngine:
 
     def __init__(self, server: RedisServer, options: RedisOptions, *, with_left: bool) -> None:
         self.server = server
-        self.counters = Counters()
-        watch_lookups(self, lambda one: (one.counters.hits, one.counters.misses), tier="redis")
         self.leases = Leases(server, lease=options.lease)
         self._options = options
         self.batches = Batches(server, quota=options.quota, with_left=with_left)
+        self.counters = self.batches.counters
+        watch_lookups(self, lambda one: (one.counters.hits, one.counters.misses), tier="redis")
         self.errands = Errands()
         self.is_closed = False
         self._forgetting = Forgetting(server, quota=options.quota)
         self._flights = Flights()
         # Spelling a key is a third of what a read costs, and the same ones are read again.
-        self.spelled: dict[tuple[str, str, str], Spelled] = {}
+        self.spelled: dict[tuple[str, str, str], Place] = {}
 
     @property
     def failures(self) -> int:
         """How many calls the server did not answer."""
-        return self.batches.failures + self.leases.failures
+        return self.counters.failures + self.leases.failures
 
     async def close(self) -> None:
         """Wait for what is on its way, and disconnect."""
@@ -93,23 +72,18 @@ class RedisEngine:
 
     async def get(self, place: CacheKey) -> object | None:
         """Return the live value, or None."""
-        found = await self.find(place)
-        return None if found is None else found[0]
+        return await self._wait(self.batches.read(self.spell(place)))
 
     async def find(self, place: CacheKey) -> tuple[object, Found] | None:
-        """Return a live value, and as what it was found."""
-        spelled = self.spell(place)
-        return self._read(await self.ask(spelled), spelled)
+        """Return a live value, and as what it was found; for an engine `with_left`."""
+        return cast("tuple[object, Found] | None", await self.get(place))
 
     async def get_many(self, places: Sequence[CacheKey]) -> Mapping[CacheKey, object]:
         """Return the live values of those places that have one."""
-        spelled = {place: self.spell(place) for place in places}
-        futures = {place: self.batches.read(*spelled[place][:2]) for place in places}
+        futures = {place: self.batches.read(self.spell(place)) for place in places}
         await self._wait_for_all(futures.values())
-        found = {
-            place: self._read(future.result(), spelled[place]) for place, future in futures.items()
-        }
-        return {place: value[0] for place, value in found.items() if value is not None}
+        found = {place: future.result() for place, future in futures.items()}
+        return {place: value for place, value in found.items() if value is not None}
 
     async def set(self, place: CacheKey, value: object, terms: Terms) -> None:
         """Store a value; None forgets it."""
@@ -139,8 +113,8 @@ class RedisEngine:
         When the instance that computes dies, another takes over after the lease. When the server
         dies meanwhile, the value is returned and not stored.
         """
-        found = await self.find(place)
-        return found[0] if found is not None else await self.compute(place, compute, terms)
+        found = await self.get(place)
+        return found if found is not None else await self.compute(place, compute, terms)
 
     async def compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
         """Do what `get_or_compute` does for a value that was just found absent."""
@@ -177,40 +151,16 @@ class RedisEngine:
             return Health("down", detail=str(error))
         return Health("ok")
 
-    def spell(self, place: CacheKey) -> Spelled:
+    def spell(self, place: CacheKey) -> Place:
         """Return how a key is spelled on the server, and remember it."""
         spelled = self.spelled.get(place)
         if spelled is None:
             if len(self.spelled) >= _MOST_SPELLED:
                 self.spelled.clear()
             names, key_digest = redis_names(place.tenant, place.namespace), digest(place.key)
-            spelled = self.spelled[place] = (names, key_digest, place_mark(names, key_digest))
+            mark = place_mark(names, key_digest)
+            spelled = self.spelled[place] = Place(names, key_digest, mark)
         return spelled
-
-    def ask(self, spelled: Spelled) -> Awaitable[Found | None]:
-        """Ask for what the server holds, with the other reads of this turn of the loop."""
-        return self._wait(self.batches.read(spelled[0], spelled[1]))
-
-    def value(self, found: Found | None, spelled: Spelled) -> object | None:
-        """Decode and count what was found."""
-        read = self._read(found, spelled)
-        return None if read is None else read[0]
-
-    def _read(self, found: Found | None, spelled: Spelled) -> tuple[object, Found] | None:
-        if found is not None:
-            try:
-                value = decode_value(found.data, spelled[2])
-            except DamagedValueError:
-                self.counters.unreadable += 1
-                self.server.distrust_connections()
-            except CodecError:
-                # Written by a newer version.
-                self.counters.unreadable += 1
-            else:
-                self.counters.hits += 1
-                return value, found
-        self.counters.misses += 1
-        return None
 
     def _life(self, terms: Terms) -> int:
         """Return milliseconds, up to the jitter shorter so that values do not all end at once."""
@@ -222,8 +172,9 @@ class RedisEngine:
         if value is None:
             return None
         marks = tuple((digest(tag), "") for tag in terms.tags)
-        _, key_digest, mark = self.spell(place)
-        return Entry(key_digest, place.key, self._life(terms), encode_value(value, mark), marks)
+        spelled = self.spell(place)
+        data = encode_value(value, spelled.mark)
+        return Entry(spelled.digest, place.key, self._life(terms), data, marks)
 
     async def _store(self, entries: Mapping[CacheKey, Entry | None]) -> None:
         """Store what has an entry, and forget what has none; all of one namespace."""
@@ -250,7 +201,8 @@ class RedisEngine:
         self.counters.stored += len(present)
 
     async def _compute(self, place: CacheKey, compute: Compute, terms: Terms) -> object:
-        names, _, mark = self.spell(place)
+        spelled = self.spell(place)
+        names, mark = spelled.names, spelled.mark
         lease = await self.leases.acquire(names, place.key, self._life(terms), terms.tags)
         if isinstance(lease, bytes):
             try:
@@ -276,7 +228,7 @@ class RedisEngine:
 
     def _wait(self, future: asyncio.Future[Answer]) -> Awaitable[Answer]:
         # A batch ends within the server's timeout; only a caller's own deadline can be sooner.
-        return future if remaining() is None else _within_deadline(future)
+        return future if remaining() is None else within_deadline(future)
 
     async def _wait_for_all(self, futures: Iterable[asyncio.Future[Answer]]) -> None:
         """Wait for futures of one batch, and raise the first error when all are done."""
@@ -292,6 +244,11 @@ class RedisEngine:
             raise errors[0]
 
 
-async def _within_deadline(future: asyncio.Future[Answer]) -> Answer:
+async def within_deadline(future: asyncio.Future[Answer]) -> Answer:
+    """Wait for a future until the caller's deadline.
+
+    Raises:
+        DeadlineExceededError: It was sooner.
+    """
     async with time_limit(None, what="the cache"):
         return await future

@@ -1,16 +1,20 @@
 """Connections to one server, each of which carries one exchange at a time.
 
-The driver connects, signs in, encrypts and parses. What it does around each command beyond
-that (retries, health checks, instruments) costs as much as the exchange; a batch needs none of it,
-for it is timed, counted and retried by those who send it.
+The driver connects, signs in and encrypts. What it does around each command beyond that (retries,
+health checks, instruments, streams) costs more than the exchange; a batch needs none of it, for it
+is timed, counted and retried by those who send it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from motadata.core.cache._redis_calls import Reply, Word
+from motadata.core.cache._redis_calls import Packed, Reply, Word
+from motadata.core.cache._redis_replies import find_packer, make_reader
+from motadata.core.cache._redis_slots import Slots
+from motadata.core.cache._redis_wire import Answers, Done, Wire
 
 
 if TYPE_CHECKING:
@@ -19,114 +23,149 @@ if TYPE_CHECKING:
 
 
 class Lanes:
-    """Opens connections as they are needed and keeps them; how many at once, the caller bounds.
+    """Opens connections as they are needed and keeps them.
+
+    An exchange may be begun at once where a connection is idle, or waited for. `slots` bounds both.
+    One timer watches those that nobody waits for: one for each would cost as much as two values.
 
     Args:
         pool: Knows how to connect; none of its own connections is used.
+        slots: Bounds how many exchanges there are at once, and thus how many connections.
+        timeout: Seconds that an exchange may take for which nobody waits.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, slots: Slots, *, timeout: float) -> None:
+        from redis.exceptions import RedisError, ResponseError
+
         self._pool = pool
-        self._pack = _find_packer()
-        self._idle: list[tuple[int, Connection]] = []
+        self._errors = RedisError, ResponseError
+        self._slots = slots
+        self._timeout = timeout
+        self._pack = find_packer()
+        self._idle: list[Wire] = []
+        # In the order in which they end.
+        self._watched: dict[Wire, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._age = 0
 
-    async def exchange(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Exception]:
-        """Send commands at once and return their answers; what the server refused is among them.
+    def begin(self, commands: Sequence[Packed], done: Done) -> bool:
+        """Send commands at once; `done` is called with the answers, or why there are none.
 
-        A connection on which anything else goes wrong, cancellation too, is given up: an answer
-        that was not read would be taken for the next one's.
+        Nothing is sent and nobody called when it returns False: no connection is idle.
+        """
+        data = b"".join([command.packed(self._pack) for command in commands])
+        if not self._slots.take():
+            return False
+        wire = self._take()
+        if wire is None:
+            self._slots.give_back()
+            return False
+
+        def end(outcome: Answers | Exception) -> None:
+            del self._watched[wire]
+            self._slots.give_back()
+            self._give_back(wire)
+            done(self._checked(outcome))
+
+        self._watch(wire)
+        wire.begin(data, len(commands), end)
+        return True
+
+    async def exchange(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Exception]:
+        """Send commands at once and return their answers, for who holds a slot.
+
+        What the server refused is among them. A caller that is cancelled gives the connection up.
 
         Raises:
             RedisError, OSError: The server is away, or broke off.
+            DamagedAnswerError: What it answered is no answer.
         """
-        from redis.exceptions import InvalidResponse, RedisError, ResponseError
+        wire = self._take() or await self._open()
+        answered: asyncio.Future[Answers | Exception] = asyncio.get_running_loop().create_future()
 
-        age = self._age
-        connection = await self._open()
+        def end(outcome: Answers | Exception) -> None:
+            if not answered.done():
+                answered.set_result(outcome)
+
+        data = b"".join([self._pack(words) for words in commands])
         try:
-            packed = b"".join([self._pack(words) for words in commands])
-            await connection.send_packed_command(packed, check_health=False)
-            answers: list[Reply | Exception] = []
-            for _ in commands:
-                try:
-                    answers.append(cast("Reply", await connection.read_response()))
-                except ResponseError as refusal:
-                    answers.append(refusal)
-        except BaseException as error:
-            await _give_up(connection)
-            # A damaged answer makes a parser fail in any way.
-            if isinstance(error, Exception) and not isinstance(error, RedisError | OSError):
-                message = "The answer could not be parsed."
-                raise InvalidResponse(message) from error
+            wire.begin(data, len(commands), end)
+            outcome = self._checked(await answered)
+        except BaseException:
+            wire.close()
             raise
-        if self._is_closed or age != self._age:
-            await _give_up(connection)
-        else:
-            self._idle.append((age, connection))
-        return answers
+        self._give_back(wire)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def close(self) -> None:
         """Close the connections; those in use, when their exchange is over."""
         self._is_closed = True
+        if self._timer is not None and not self._watched:
+            self._timer.cancel()
         while self._idle:
-            await _give_up(self._idle.pop()[1])
+            self._idle.pop().close()
+        # The event loop closes the sockets in its next turn.
+        await asyncio.sleep(0)
 
     def distrust(self) -> None:
         """Use none of the present connections again: one of them may be an answer behind."""
         self._age += 1
 
-    async def _open(self) -> Connection:
+    def _take(self) -> Wire | None:
         while self._idle:
-            age, connection = self._idle.pop()
-            if age == self._age and await _is_usable(connection):
-                return connection
-            await _give_up(connection)
-        # Without a limit of its own for each read: the exchange as a whole has one.
-        options = {**self._pool.connection_kwargs, "socket_timeout": None}
-        made = cast("Connection", self._pool.connection_class(**options))
+            wire = self._idle.pop()
+            if wire.is_usable and wire.age == self._age:
+                return wire
+            wire.close()
+        return None
+
+    def _give_back(self, wire: Wire) -> None:
+        if wire.is_usable and wire.age == self._age and not self._is_closed:
+            self._idle.append(wire)
+        else:
+            wire.close()
+
+    def _watch(self, wire: Wire) -> None:
+        loop = asyncio.get_running_loop()
+        end = self._watched[wire] = loop.time() + self._timeout
+        if self._timer is None:
+            self._timer = loop.call_at(end, self._look)
+
+    def _look(self) -> None:
+        """Give up what has taken too long, and look again when the next may have."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for wire, end in list(self._watched.items()):
+            if end > now:
+                self._timer = loop.call_at(end, self._look)
+                return
+            wire.fail(TimeoutError())
+
+    def _checked(self, outcome: Answers | Exception) -> Answers | Exception:
+        """Return an error for answers of which one says that the server cannot be used."""
+        error, refusal = self._errors
+        if isinstance(outcome, list):
+            for answer in outcome:
+                if isinstance(answer, error) and not isinstance(answer, refusal):
+                    return answer
+        return outcome
+
+    async def _open(self) -> Wire:
+        age = self._age
+        made = cast("Connection", self._pool.connection_class(**self._pool.connection_kwargs))
         try:
             await made.connect()  # type: ignore[no-untyped-call]  # theirs
         except BaseException:
-            await _give_up(made)
+            await made.disconnect(nowait=True)
             raise
-        return made
-
-
-def _find_packer() -> Callable[[Sequence[Word]], bytes]:
-    """Return what writes a command in the server's form; in C where that is installed."""
-    try:
-        from hiredis import pack_command
-    except ImportError:
-        return _pack_slowly
-    return lambda words: pack_command(tuple(words))  # type: ignore[arg-type]  # they say one word
-
-
-def _pack_slowly(words: Sequence[Word]) -> bytes:
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        parts += (b"$%d\r\n" % len(data), data, b"\r\n")
-    return b"".join(parts)
-
-
-async def _is_usable(connection: Connection) -> bool:
-    """Tell whether a connection that was idle is still open and has nothing to say."""
-    from redis.exceptions import RedisError
-
-    # The driver has changed the name.
-    name = "can_read" if hasattr(connection, "can_read") else "can_read_destructive"
-    has_something = cast("Callable[[], Awaitable[bool]]", getattr(connection, name))
-    writer = getattr(connection, "_writer", None)
-    if writer is None or writer.is_closing():
-        # One that was reset has no end of file; the driver does not look for it.
-        return False
-    try:
-        return connection.is_connected and not await has_something()
-    except (RedisError, OSError):
-        return False
-
-
-async def _give_up(connection: Connection) -> None:
-    await connection.disconnect(nowait=True)
+        # The attributes with underscores are the driver's; every test of the cache notices when
+        # they change. Without its streams the driver's half has nothing to close or to warn of.
+        writer, made._writer, made._reader = made._writer, None, None  # noqa: SLF001
+        if writer is None:
+            raise ConnectionResetError
+        refusal = made._parser.parse_error  # noqa: SLF001
+        return Wire(writer, make_reader(refusal), age=age)

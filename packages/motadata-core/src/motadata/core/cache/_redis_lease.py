@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from motadata.core.cache._key import RedisNames, digest
-from motadata.core.cache._redis_batches import Entry
 from motadata.core.cache._redis_calls import Call, ServerUnavailableError
 from motadata.core.cache._redis_scripts import ACQUIRE, RELEASE, RENEW
 from motadata.core.cache._redis_server import RedisServer
+from motadata.core.cache._redis_writing import Entry
 from motadata.core.resilience import context_without_deadline
 
 

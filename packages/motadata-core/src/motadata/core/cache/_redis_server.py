@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -19,15 +19,21 @@ from motadata.core.cache._redis_address import (
     with_host,
     without_login,
 )
-from motadata.core.cache._redis_calls import Call, Command, Reply, ServerUnavailableError, Word
+from motadata.core.cache._redis_calls import Asked, Packed, Reply, ServerUnavailableError, Word
 from motadata.core.cache._redis_feed import ChangeFeed
 from motadata.core.cache._redis_lanes import Lanes
+from motadata.core.cache._redis_slots import Slots
+from motadata.core.cache._redis_wire import Answers
 from motadata.core.resilience import context_without_deadline, time_limit
 
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
+
+
+Told = Callable[[list[Reply | ServerUnavailableError]], None]
+"""Takes an answer or an error for each of what was asked."""
 
 
 class RedisServer:
@@ -43,7 +49,7 @@ class RedisServer:
         self._addresses = split_address(url)
         self._timeout = timeout
         self._max_connections = max_connections
-        self._slots = asyncio.Semaphore(max_connections)
+        self._slots = Slots(max_connections)
         self._connecting = asyncio.Lock()
         self._client: Redis | RedisCluster | None = None
         self._lanes: Lanes | None = None
@@ -56,7 +62,7 @@ class RedisServer:
         """Seconds that one call may take."""
         return self._timeout
 
-    async def call(self, call: Call | Command) -> Reply:
+    async def call(self, call: Asked) -> Reply:
         """Run one script or command; it runs to its end even if the caller is cancelled.
 
         Raises:
@@ -64,9 +70,7 @@ class RedisServer:
         """
         return await self._to_the_end(self._call(call))
 
-    async def call_many(
-        self, calls: Sequence[Call | Command]
-    ) -> list[Reply | ServerUnavailableError]:
+    async def call_many(self, calls: Sequence[Asked]) -> list[Reply | ServerUnavailableError]:
         """Run scripts and commands in one round trip per server; each has its own answer or error.
 
         Raises:
@@ -79,12 +83,29 @@ class RedisServer:
                 again = await self._send(client, [calls[number].by_text() for number in unknown])
                 for number, answer in zip(unknown, again, strict=True):
                     answers[number] = answer
-        return [
-            self._unavailable(answer) if isinstance(answer, Exception) else answer
-            for answer in answers
-        ]
+        return self._translated(answers)
 
-    async def _call(self, call: Call | Command) -> Reply:
+    def begin(self, commands: Sequence[Packed], done: Told) -> bool:
+        """Do what `call_many` does, without a task and for who does not wait.
+
+        Args:
+            commands: What is asked.
+            done: Called with an answer or an error for each, and not before this returns.
+
+        Returns:
+            Whether anything was sent. It is not where the server is a cluster, or has to be
+            connected to first, or as much is on its way as may be.
+        """
+        if self._lanes is None:
+            return False
+        count = len(commands)
+
+        def end(outcome: Answers | Exception) -> None:
+            done(self._translated(outcome if isinstance(outcome, list) else [outcome] * count))
+
+        return self._lanes.begin(commands, end)
+
+    async def _call(self, call: Asked) -> Reply:
         (answer,) = await self.call_many([call])
         if isinstance(answer, ServerUnavailableError):
             raise answer
@@ -212,7 +233,7 @@ class RedisServer:
                     error = caught
                     continue
                 if isinstance(client, Redis):
-                    self._lanes = Lanes(client.connection_pool)
+                    self._lanes = Lanes(client.connection_pool, self._slots, timeout=self._timeout)
                 self._client = client
             if self._client is None:
                 raise error
@@ -223,7 +244,17 @@ class RedisServer:
 
         return self._client if isinstance(self._client, RedisCluster) else None
 
+    def _translated(
+        self, answers: Sequence[Reply | Exception]
+    ) -> list[Reply | ServerUnavailableError]:
+        return [
+            self._unavailable(answer) if isinstance(answer, Exception) else answer
+            for answer in answers
+        ]
+
     def _unavailable(self, error: BaseException) -> ServerUnavailableError:
+        if isinstance(error, ServerUnavailableError):
+            return error
         # The driver's words may quote a command, and with it a value: its kind is enough.
         hosts = ", ".join(without_login(address) for address in self._addresses)
         message = f"The cache's server at {hosts} failed ({type(error).__name__})."

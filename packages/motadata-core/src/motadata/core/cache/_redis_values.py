@@ -15,20 +15,51 @@ on any way, or an answer to somebody else's question, is a miss and never anothe
 
 from __future__ import annotations
 
-from typing import Final
-from zlib import crc32
+import zlib
+from collections.abc import Callable
+from importlib import import_module
+from struct import Struct
+from typing import Final, cast
 
 from motadata.core.cache._key import RedisNames
 from motadata.core.codec import MessagePackCodec
 from motadata.core.errors import CacheError, CodecError
 
 
-_VERSION: Final = 2
+Checksum = Callable[[bytes, int], int]
+
+
+def find_checksum() -> Checksum:
+    """Return CRC-32, of zlib-ng where it is installed: a seventh of the time.
+
+    That is a tenth of what reading a value of 2 KB takes, and more for larger ones.
+    """
+    try:
+        return cast("Checksum", import_module("zlib_ng.zlib_ng").crc32)
+    except ImportError:
+        return zlib.crc32
+
+
+checksum: Final = find_checksum()
+
+VERSION: Final = 2
 _ENDS: Final = slice(2, 15)
 _HEADER: Final = 15
 _TAG: Final = 48
 _DIGEST: Final = 32
 _CHECKSUM: Final = 4
+
+open_value: Final = Struct(">BB13xIBH").unpack_from
+"""Returns version, number of tags, checksum, and how a text without tags begins: `TEXT`, size."""
+
+ENCODED: Final = _HEADER + _CHECKSUM
+"""Where a value without tags begins."""
+
+IN_TEXT: Final = ENCODED + 3
+"""Where a text of 256 bytes to 64 KB begins that has no tags."""
+
+TEXT: Final = 0xDA
+"""How MessagePack begins such a text."""
 
 _CODEC: Final = MessagePackCodec()
 
@@ -39,7 +70,7 @@ class DamagedValueError(CodecError):
 
 def place_mark(names: RedisNames, digest: str) -> int:
     """Return the checksum of a value's place, with which that of the value begins."""
-    return crc32(names.value_key("", digest).encode())
+    return checksum(names.value_key("", digest).encode(), 0)
 
 
 def encode_value(value: object, mark: int) -> bytes:
@@ -53,7 +84,7 @@ def encode_value(value: object, mark: int) -> bytes:
     except CodecError as error:
         message = f"The value cannot be cached. {error}"
         raise CacheError(message) from None
-    return crc32(encoded, mark).to_bytes(_CHECKSUM, "big") + encoded
+    return checksum(encoded, mark).to_bytes(_CHECKSUM, "big") + encoded
 
 
 def decode_value(data: bytes, mark: int) -> object:
@@ -63,12 +94,12 @@ def decode_value(data: bytes, mark: int) -> object:
         DamagedValueError: It was not stored at this place, or not like this.
         CodecError: This version cannot read it.
     """
-    if len(data) < _HEADER or data[0] != _VERSION:
+    if len(data) < _HEADER or data[0] != VERSION:
         message = "The cached value has a form that is not known."
         raise CodecError(message, remedy="Update motadata-core on every instance.")
     start = _HEADER + data[1] * _TAG
     encoded = data[start + _CHECKSUM :]
-    if crc32(encoded, mark) != int.from_bytes(data[start : start + _CHECKSUM], "big"):
+    if checksum(encoded, mark) != int.from_bytes(data[start : start + _CHECKSUM], "big"):
         message = "The cached value was damaged on its way."
         raise DamagedValueError(message, remedy="Use TLS to the server where this happens often.")
     return _CODEC.decode(encoded)
