@@ -18,7 +18,7 @@ Waiter = TypeVar("Waiter")
 _A_SECOND: Final = 256
 """Moments a second: a limit is found up to 4 ms late."""
 
-_FEW: Final = 1_024
+_FEW: Final = 64
 """Moments that may be kept although nobody waits for them any more."""
 
 
@@ -29,56 +29,71 @@ class Alarms(Generic[Waiter]):
         ring: Ends the wait; called on the event loop, never within `add`.
     """
 
-    __slots__ = ("_due", "_moments", "_ring", "_timer", "_waiters")
+    __slots__ = ("_deserted", "_due", "_loop", "_moments", "_ring", "_timer", "_waiters")
+
+    _loop: asyncio.AbstractEventLoop
 
     def __init__(self, ring: Callable[[Waiter], None]) -> None:
         self._ring = ring
         self._waiters: dict[int, set[Waiter]] = {}
-        # A heap of the keys of `_waiters`, and of some that are there no more.
+        # A heap of the keys of `_waiters`.
         self._moments: list[int] = []
+        # For how many of them nobody waits; the next one to wait often waits for the same.
+        self._deserted = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0
 
     def add(self, waiter: Waiter, seconds: float) -> int:
         """Begin to wait; what is returned goes to `remove` when the wait is over."""
-        loop = asyncio.get_running_loop()
-        moment = math.ceil((loop.time() + seconds) * _A_SECOND)
+        if self._timer is None:
+            # Asked seldom: it is a system call.
+            self._loop = asyncio.get_running_loop()
+        moment = math.ceil((self._loop.time() + seconds) * _A_SECOND)
         waiters = self._waiters.get(moment)
-        if waiters is not None:
-            waiters.add(waiter)
+        if waiters is None:
+            self._waiters[moment] = {waiter}
+            heappush(self._moments, moment)
+            if self._timer is None or moment < self._due:
+                self._wait_for(moment)
             return moment
-        self._waiters[moment] = {waiter}
-        heappush(self._moments, moment)
-        if self._timer is None or moment < self._due:
-            self._wait_for(moment, loop)
-        elif len(self._moments) > 2 * len(self._waiters) + _FEW:
-            self._moments = list(self._waiters)
-            heapify(self._moments)
+        if not waiters:
+            self._deserted -= 1
+        waiters.add(waiter)
         return moment
 
     def remove(self, waiter: Waiter, moment: int) -> None:
         """End a wait; a second time does nothing."""
         waiters = self._waiters.get(moment)
-        if waiters is not None:
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[moment]
+        if waiters is None or waiter not in waiters:
+            return
+        waiters.remove(waiter)
+        if not waiters:
+            self._deserted += 1
+            if self._deserted > _FEW + len(self._waiters) // 2:
+                self._clear_out()
 
-    def _wait_for(self, moment: int, loop: asyncio.AbstractEventLoop) -> None:
+    def _clear_out(self) -> None:
+        self._waiters = {moment: each for moment, each in self._waiters.items() if each}
+        self._moments = list(self._waiters)
+        heapify(self._moments)
+        self._deserted = 0
+
+    def _wait_for(self, moment: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._due = moment
-        self._timer = loop.call_at(moment / _A_SECOND, self._strike)
+        self._timer = self._loop.call_at(moment / _A_SECOND, self._strike)
 
     def _strike(self) -> None:
         self._timer = None
-        loop = asyncio.get_running_loop()
         # The loop may be early by the resolution of its clock.
-        now = max(self._due, int(loop.time() * _A_SECOND))
+        now = max(self._due, int(self._loop.time() * _A_SECOND))
         moments, rung = self._moments, list[Waiter]()
-        while moments and (moments[0] <= now or moments[0] not in self._waiters):
-            rung += self._waiters.pop(heappop(moments), ())
+        while moments and (moments[0] <= now or not self._waiters[moments[0]]):
+            waiters = self._waiters.pop(heappop(moments))
+            self._deserted -= not waiters
+            rung += waiters
         if moments:
-            self._wait_for(moments[0], loop)
+            self._wait_for(moments[0])
         for waiter in rung:
             self._ring(waiter)

@@ -67,7 +67,7 @@ class block_timeout:  # noqa: N801 - used like a function, as asyncio's own is
             raise RuntimeError(message)
         self._task = task
         self._before = task.cancelling()
-        self._alarms = _alarms_of(asyncio.get_running_loop())
+        self._alarms = _alarms_of(task.get_loop())
         self._wait(seconds)
 
     def _leave(self, kind: type[BaseException] | None) -> bool:
