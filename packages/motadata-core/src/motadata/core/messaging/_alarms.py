@@ -25,12 +25,13 @@ _FAR: Final = 64.0
 class Moment(set[Waiter]):
     """Those whose time is up together."""
 
-    __slots__ = ("key", "timer")
+    __slots__ = ("goes_with_last", "key", "timer")
 
-    def __init__(self, key: int, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, key: int, timer: asyncio.TimerHandle, *, goes_with_last: bool) -> None:
         super().__init__()
         self.key = key
         self.timer = timer
+        self.goes_with_last = goes_with_last
 
 
 class Alarms(Generic[Waiter]):
@@ -48,31 +49,28 @@ class Alarms(Generic[Waiter]):
     def add(self, waiter: Waiter, seconds: float) -> Moment[Waiter]:
         """Begin to wait; what is returned goes to `remove` when the wait is over."""
         loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         if seconds < _SHORT:
             # A key of its own: times of the loop are not negative.
             key = self._own_keys = self._own_keys - 1
-            moment = self._open(key, loop.time() + seconds)
+            moment = None
         else:
-            key = int((loop.time() + seconds) * _A_SECOND) + 1
-            known = self._moments.get(key)
-            moment = self._open(key, key / _A_SECOND) if known is None else known
+            key = int(end * _A_SECOND) + 1
+            end = key / _A_SECOND
+            moment = self._moments.get(key)
+        if moment is None:
+            timer = loop.call_at(end, self._strike, key)
+            moment = Moment(key, timer, goes_with_last=not _SHORT <= seconds <= _FAR)
+            self._moments[key] = moment
         moment.add(waiter)
         return moment
 
     def remove(self, waiter: Waiter, moment: Moment[Waiter]) -> None:
         """End a wait; a second time does nothing."""
         moment.discard(waiter)
-        if not moment and (moment.key < 0 or self._is_far(moment)):
+        if not moment and moment.goes_with_last:
             moment.timer.cancel()
             self._moments.pop(moment.key, None)
-
-    def _open(self, key: int, when: float) -> Moment[Waiter]:
-        timer = asyncio.get_running_loop().call_at(when, self._strike, key)
-        moment = self._moments[key] = Moment(key, timer)
-        return moment
-
-    def _is_far(self, moment: Moment[Waiter]) -> bool:
-        return moment.timer.when() > asyncio.get_running_loop().time() + _FAR
 
     def _strike(self, key: int) -> None:
         moment = self._moments.pop(key, None)

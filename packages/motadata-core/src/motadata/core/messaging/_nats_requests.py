@@ -37,7 +37,7 @@ class Requests:
             await self._connection.wire.subscribe(self._prefix + "*", self._receive)
 
     async def request(
-        self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
+        self, subject: str, data: bytes, headers: bytes, *, timeout: float
     ) -> Incoming:
         """Send and return the first reply.
 

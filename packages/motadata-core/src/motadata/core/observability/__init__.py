@@ -26,6 +26,12 @@ from motadata.core.observability._logging import (
     get_logger,
     prepare_logging,
 )
+from motadata.core.observability._message_calls import (
+    MessageCall,
+    MessageCalls,
+    message_call,
+    message_calls,
+)
 from motadata.core.observability._metrics import (
     BoundCounter,
     BoundHistogram,
@@ -40,7 +46,6 @@ from motadata.core.observability._operations import (
     Operation,
     count_lookups,
     database_call,
-    message_call,
     model_call,
     record_request,
     statement_call,
@@ -62,6 +67,8 @@ __all__ = [
     "LogLevel",
     "LogSink",
     "Logger",
+    "MessageCall",
+    "MessageCalls",
     "MetricsPage",
     "ModelCall",
     "Operation",
@@ -80,6 +87,7 @@ __all__ = [
     "histogram",
     "inject_trace",
     "message_call",
+    "message_calls",
     "model_call",
     "prepare_logging",
     "record_request",

@@ -21,7 +21,7 @@ from motadata.core._version import __version__
 from motadata.core.errors import ConfigurationError
 from motadata.core.observability._series import Attributes, SeriesTable
 from motadata.core.observability._tenant_labels import MOST_TENANTS, TenantLabels
-from motadata.core.observability._tracing import Attribute
+from motadata.core.observability._tracing import TENANT_ATTRIBUTE, Attribute
 
 
 Owner = TypeVar("Owner")
@@ -135,6 +135,13 @@ class BoundHistogram:
         """Note a value."""
         self._histogram.otel.record(value, self.attributes)
 
+    def is_only_of(self, tenant: str) -> bool:
+        """Tell whether it is the tenant's own for as long as `instruments.naming` stays.
+
+        It is not where tenants share one: who shares is counted, and may get one of its own.
+        """
+        return self.attributes.get(TENANT_ATTRIBUTE) == tenant
+
 
 class Histogram:
     """A distribution; made by `histogram`."""
@@ -191,6 +198,9 @@ class Instruments:
 
     There is one a process: instruments are made while modules are imported, before an application
     can say where metrics go.
+
+    Attributes:
+        naming: Changes with which tenants are named; who remembers a series forgets it then.
     """
 
     def __init__(self) -> None:
@@ -198,6 +208,7 @@ class Instruments:
         self._meter = metrics.get_meter("motadata", __version__)
         self._named: tuple[int, tuple[str, ...]] = (MOST_TENANTS, ())
         self._tenants = TenantLabels(MOST_TENANTS)
+        self.naming = 0
         self._made: dict[str, Counter | Histogram] = {}
         self._lock = Lock()
 
@@ -207,6 +218,7 @@ class Instruments:
         if wanted != self._named:
             self._tenants = TenantLabels(*wanted)
             self._named = wanted
+            self.naming += 1
 
     def use(self, meter: Meter) -> None:
         """Report to another meter than the global one."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from asyncio import CancelledError
 from collections.abc import Callable
-from functools import lru_cache
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -21,24 +20,20 @@ from motadata.core.models import Usage
 from motadata.core.observability._conventions import (
     CACHE_LOOKUPS,
     DATABASE_DURATION,
-    MESSAGE_DURATION,
     MODEL_COST,
     MODEL_DURATION,
-    PROCESS_DURATION,
     REQUEST_DURATION,
     TOKEN_USAGE,
 )
 from motadata.core.observability._metrics import Histogram
-from motadata.core.observability._tracing import Attribute, Span, SpanKind, span
+from motadata.core.observability._tracing import Attribute, Span, span
 from motadata.core.tenancy import TenantId
 
 
 Owner = TypeVar("Owner")
-MessageOperation = Literal["publish", "request", "receive", "process"]
 
-_ERROR_TYPE: Final = "error.type"
+ERROR_TYPE: Final = "error.type"
 _LONGEST_START: Final = 40
-_MOST_SHAPES: Final = 256
 _VERBS: Final = frozenset(
     (
         *("CALL", "COPY", "DELETE", "EXPLAIN", "INSERT", "LOCK", "MERGE", "NOTIFY", "RELEASE"),
@@ -49,7 +44,7 @@ _METHODS: Final = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST"
 
 
 class Operation:
-    """A span whose duration is a metric too; made by the functions of this module, entered once."""
+    """A span whose duration is a metric too; entered once."""
 
     __slots__ = ("_attributes", "_duration", "_span", "_started", "_tenant")
 
@@ -84,7 +79,7 @@ class Operation:
         seconds = time.perf_counter() - self._started
         attributes = self._attributes
         if error is not None:
-            attributes = {**attributes, _ERROR_TYPE: _type_of(error)}
+            attributes = {**attributes, ERROR_TYPE: type_of(error)}
         # First, as the span knows the tenant of whatever it surrounds.
         self._duration.record(seconds, attributes, tenant_id=self._tenant)
         self._span.__exit__(kind, error, traceback)
@@ -184,27 +179,6 @@ def statement_call(sql: str, *, tenant_id: str | None = None) -> Operation:
     return database_call(verb if verb in _VERBS else "statement", tenant_id=tenant_id)
 
 
-def message_call(
-    operation: MessageOperation,
-    *,
-    destination: str,
-    system: str = "nats",
-    tenant_id: str | None = None,
-) -> Operation:
-    """Time the sending or the handling of a message, after the messaging conventions.
-
-    Args:
-        operation: `process` is the work of a handler; the others are the client's.
-        destination: The pattern of the subject, such as `sdk.events.<type>`; never one with an id
-            in it, since each makes a series.
-        system: As the conventions call the server.
-        tenant_id: Whom it is for; None means the tenant of the scope.
-    """
-    name, attributes, kind, duration = _of_messages(operation, destination, system)
-    timed = Span(name, attributes, kind=kind, tenant_id=tenant_id, current=True)
-    return Operation(timed, duration, attributes, tenant_id=tenant_id)
-
-
 def count_lookups(
     *, hits: int = 0, misses: int = 0, tier: str = "memory", tenant_id: str | None = None
 ) -> None:
@@ -256,26 +230,12 @@ def record_request(
     REQUEST_DURATION.record(seconds, attributes, tenant_id=tenant_id)
 
 
-@lru_cache(_MOST_SHAPES)
-def _of_messages(
-    operation: MessageOperation, destination: str, system: str
-) -> tuple[str, dict[str, Attribute], SpanKind, Histogram]:
-    """Return the name, the attributes, the kind and the metric; nobody may change them."""
-    attributes: dict[str, Attribute] = {
-        "messaging.system": system,
-        "messaging.operation.name": operation,
-        "messaging.destination.template": destination,
-    }
-    kind: SpanKind = "consumer" if operation in {"process", "receive"} else "producer"
-    duration = PROCESS_DURATION if operation == "process" else MESSAGE_DURATION
-    return f"{operation} {destination}", attributes, kind, duration
-
-
 def _lookup(result: str, tier: str) -> dict[str, Attribute]:
     return {"motadata.cache.result": result, "motadata.cache.tier": tier}
 
 
-def _type_of(error: BaseException) -> str:
+def type_of(error: BaseException) -> str:
+    """Return what spans and metrics call an error."""
     if isinstance(error, CancelledError):
         return "cancelled"
     return error.code if isinstance(error, SDKError) else type(error).__qualname__

@@ -17,6 +17,12 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
+from motadata.core.observability._current_span import (
+    DeferredSpan,
+    UnrecordedSpan,
+    attach_span,
+    current_span,
+)
 from motadata.core.observability._trace_state import MemberList
 
 
@@ -29,25 +35,56 @@ Result = TypeVar("Result")
 _PARENT: Final = re.compile(
     r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
 )
+# What every sender of today writes. Nothing in it is left to doubt.
+_PLAIN_PARENT: Final = re.compile(
+    r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+).fullmatch
 _LONGEST_PARENT: Final = 512
 _KNOWN_FLAGS: Final = 0x03  # sampled, and a random trace id
 _FLAGS: Final = tuple(trace.TraceFlags(flags) for flags in range(_KNOWN_FLAGS + 1))
 _NO_STATE: Final = MemberList()
 
 
+class CallerSpan(DeferredSpan):
+    """The span that a plain `traceparent` names."""
+
+    def __init__(self, parent: str) -> None:
+        self._parent = parent
+
+    def _make_out(self) -> trace.SpanContext:
+        parent = self._parent
+        return trace.SpanContext(
+            int(parent[3:35], 16),
+            int(parent[36:52], 16),
+            is_remote=True,
+            trace_flags=_FLAGS[int(parent[53:], 16) & _KNOWN_FLAGS],
+            trace_state=_NO_STATE,
+        )
+
+
 def inject_trace(carrier: MutableMapping[str, str]) -> None:
     """Write the current trace, if there is one, into the headers of an outgoing message."""
-    current = trace.get_current_span().get_span_context()
-    if not current.is_valid:
-        return
-    flags = current.trace_flags & _KNOWN_FLAGS
-    carrier["traceparent"] = "00-%032x-%016x-%02x" % (  # noqa: UP031 - half the cost
-        current.trace_id,
-        current.span_id,
+    parent, state = trace_headers(current_span())
+    if parent:
+        carrier["traceparent"] = parent
+    if state:
+        carrier["tracestate"] = state
+
+
+def trace_headers(current: trace.Span) -> tuple[str, str]:
+    """Return `traceparent` and `tracestate` for what is sent within a span; empty without one."""
+    if type(current) is UnrecordedSpan:
+        return current.parent, ""
+    context = current.get_span_context()
+    if not context.is_valid:
+        return "", ""
+    flags = context.trace_flags & _KNOWN_FLAGS
+    parent = "00-%032x-%016x-%02x" % (  # noqa: UP031 - half the cost
+        context.trace_id,
+        context.span_id,
         flags,
     )
-    if current.trace_state:
-        carrier["tracestate"] = current.trace_state.to_header()
+    return parent, context.trace_state.to_header() if context.trace_state else ""
 
 
 class extract_trace:  # noqa: N801 - used like a function, as contextlib's own are
@@ -66,8 +103,7 @@ class extract_trace:  # noqa: N801 - used like a function, as contextlib's own a
         """Make the caller's span, if the headers name one, the current span."""
         caller = _read(self._carrier)
         if caller is not None:
-            around = trace.set_span_in_context(trace.NonRecordingSpan(caller))
-            self._token = otel_context.attach(around)
+            self._token = attach_span(caller)
 
     def __exit__(
         self,
@@ -96,8 +132,16 @@ def with_context(function: Callable[Parameters, Result]) -> Callable[Parameters,
     return bound
 
 
-def _read(carrier: Carrier) -> trace.SpanContext | None:
+def read_caller(parent: str | None, state: str | None) -> trace.Span | None:
     """Return the caller's span, or None when the headers name none that may be continued."""
+    if parent is None or len(parent) > _LONGEST_PARENT:
+        return None
+    if state is None and _PLAIN_PARENT(parent):
+        return CallerSpan(parent)
+    return _caller(parent, [] if state is None else [state])
+
+
+def _read(carrier: Carrier) -> trace.Span | None:
     parents: list[str] = []
     states: list[str] = []
     for name, value in carrier.items() if isinstance(carrier, Mapping) else carrier:
@@ -111,7 +155,7 @@ def _read(carrier: Carrier) -> trace.SpanContext | None:
     return _caller(parents[0], states)
 
 
-def _caller(parent: str, states: list[str]) -> trace.SpanContext | None:
+def _caller(parent: str, states: list[str]) -> trace.Span | None:
     match = _PARENT.fullmatch(parent)
     if match is None:
         return None
@@ -126,4 +170,4 @@ def _caller(parent: str, states: list[str]) -> trace.SpanContext | None:
         trace_flags=_FLAGS[int(flags, 16) & _KNOWN_FLAGS],
         trace_state=MemberList.from_header(states) if states else _NO_STATE,
     )
-    return caller if caller.is_valid else None
+    return trace.NonRecordingSpan(caller) if caller.is_valid else None

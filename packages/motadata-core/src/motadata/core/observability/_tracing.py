@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from asyncio import CancelledError
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
 from motadata.core._version import __version__
 from motadata.core.errors import SDKError
+from motadata.core.observability._current_span import UnrecordedSpan, attach_span, current_span
 from motadata.core.observability._redaction import clean_text, redact
 from motadata.core.tenancy import current_tenant
 
@@ -22,7 +21,6 @@ from motadata.core.tenancy import current_tenant
 SpanKind = Literal["internal", "client", "server", "producer", "consumer"]
 Attribute = str | bool | int | float
 
-_SPAN_BITS: Final = (1 << 64) - 1
 TENANT_ATTRIBUTE: Final = "motadata.tenant_id"
 
 _KINDS: Final = {
@@ -37,7 +35,7 @@ _KINDS: Final = {
 _tracer: Final = trace.get_tracer("motadata", __version__)
 
 # The tenant that the innermost span names, for log lines of operations outside every tenant scope.
-_span_tenant: ContextVar[str | None] = ContextVar("motadata_span_tenant", default=None)
+span_tenant: Final[ContextVar[str | None]] = ContextVar("motadata_span_tenant", default=None)
 
 
 class Span:
@@ -74,16 +72,16 @@ class Span:
 
     def __enter__(self) -> Self:
         """Start it, as a child of the span around it."""
-        around = trace.get_current_span()
-        started = around if _nothing_records() else self._start()
+        around = current_span()
+        started = around if nothing_records() else self._start()
         if started is trace.INVALID_SPAN or not started.get_span_context().is_valid:
-            started = trace.NonRecordingSpan(_random_context())
+            started = UnrecordedSpan()
         self._otel = started
         # Without an SDK a child is its parent, which is the current span already.
         if self._current and started is not around:
-            self._context_token = otel_context.attach(trace.set_span_in_context(started))
+            self._context_token = attach_span(started)
         if self._current and self._tenant is not None:
-            self._tenant_token = _span_tenant.set(self._tenant)
+            self._tenant_token = span_tenant.set(self._tenant)
         return self
 
     def _start(self) -> trace.Span:
@@ -105,13 +103,18 @@ class Span:
         self._otel.end()
         try:
             if self._tenant_token is not None:
-                _span_tenant.reset(self._tenant_token)
+                span_tenant.reset(self._tenant_token)
             if self._context_token is not None:
                 self._context_token.var.reset(self._context_token)
         except ValueError:
             # The block ends in another context than it began in, as when the garbage collector
             # closes an async generator; that context is gone then.
             return
+
+    @property
+    def otel(self) -> trace.Span:
+        """What OpenTelemetry knows of it."""
+        return self._otel
 
     @property
     def trace_id(self) -> str:
@@ -129,9 +132,7 @@ class Span:
         A cancellation is noted, not counted as a failure. Of third-party errors only the type is
         noted, as their messages may quote what they were given.
         """
-        if isinstance(error, SDKError):
-            error.trace_id = error.trace_id or self.trace_id
-            error.tenant_id = error.tenant_id or self._tenant or current_tenant()
+        mark_error(error, self._otel, self._tenant)
         if not self._otel.is_recording() or isinstance(error, GeneratorExit):
             return
         if isinstance(error, CancelledError):
@@ -182,27 +183,35 @@ def safe_attribute(name: str, value: Attribute) -> Attribute:
     return shown if isinstance(shown, str | int | float) else str(shown)
 
 
+def mark_error(error: BaseException, otel: trace.Span, tenant: str | None) -> None:
+    """Note the trace and the tenant on an `SDKError` that has none."""
+    if isinstance(error, SDKError):
+        if not error.trace_id:
+            error.trace_id = trace.format_trace_id(otel.get_span_context().trace_id)
+        error.tenant_id = error.tenant_id or tenant or current_tenant()
+
+
 def current_trace_id() -> str | None:
     """Return the id of the current trace, 32 hexadecimal digits, or None outside every span."""
-    context = trace.get_current_span().get_span_context()
+    context = current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
 def present_tenant() -> str | None:
     """Return the tenant of the innermost span that names one, else the scope's."""
-    return _span_tenant.get() or current_tenant()
+    return span_tenant.get() or current_tenant()
 
 
 def log_context() -> tuple[str | None, str | None, str | None]:
     """Return tenant, trace id and span id of whatever runs now."""
     tenant = present_tenant()
-    context = trace.get_current_span().get_span_context()
+    context = current_span().get_span_context()
     if not context.is_valid:
         return tenant, None, None
     return tenant, trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
 
 
-def _nothing_records() -> bool:
+def nothing_records() -> bool:
     """Tell, for a twentieth of what starting a span to find out costs, whether no SDK is set.
 
     The proxy looks at the same variable; were it renamed, spans would be started again.
@@ -210,9 +219,3 @@ def _nothing_records() -> bool:
     return (
         getattr(trace, "_TRACER_PROVIDER", _tracer) is None and type(_tracer) is trace.ProxyTracer
     )
-
-
-def _random_context() -> trace.SpanContext:
-    # Not sampled: whoever takes over the trace downstream need not look for this parent.
-    bits = random.getrandbits(192)
-    return trace.SpanContext(bits >> 64 or 1, bits & _SPAN_BITS or 1, is_remote=False)
