@@ -119,6 +119,60 @@ def test_engines_read_any_message_pack_the_same_way(data: bytes) -> None:
     assert _outcome(plain, data) == _outcome(fast, data)
 
 
+@given(
+    st.text("ax\x7f", min_size=240, max_size=280) | st.text("aé", min_size=240, max_size=280),
+    VALUES,
+    st.integers(1, 80),
+    st.sampled_from(["ab", "ba"]),
+)
+def test_long_text_hides_nothing_around_it(
+    text: str, value: object, depth: int, order: str
+) -> None:
+    fast = MessagePackCodec(engine="fast", max_depth=depth)
+    plain = MessagePackCodec(engine="plain", max_depth=depth)
+    whole = {key: {"a": text, "b": value}[key] for key in order}
+
+    written = [_attempt(codec, "encode", whole) for codec in (fast, plain)]
+    assert {type(data) for data in written} in ({bytes}, {CodecError})
+    try:
+        data: bytes = msgpack.packb(whole)
+    except (TypeError, ValueError, OverflowError):
+        return
+    for damaged in (data, data + b"\x00", data.replace(b"a" * 9, b"\xcb\x7f\xf0" * 3)):
+        assert _outcome(plain, damaged) == _outcome(fast, damaged)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("size", [255, 256, 257, 65_535, 65_536])
+def test_number_that_is_none_is_found_before_and_behind_a_long_text(
+    number: float, size: int
+) -> None:
+    fast, text = MessagePackCodec(engine="fast"), "x" * size
+    for value in ({"a": number, "b": text}, {"b": text, "a": number}):
+        with pytest.raises(CodecError, match="number"):
+            fast.encode(value)
+        with pytest.raises(CodecError, match="number"):
+            fast.decode(msgpack.packb(value))
+
+
+def test_depth_is_counted_around_a_long_text() -> None:
+    fast = MessagePackCodec(engine="fast")
+    for levels in (60, 62, 63, 64, 70):
+        value: object = 1
+        for _ in range(levels):
+            value = [value]
+        for whole in ({"a": value, "b": "x" * 300}, {"b": "x" * 300, "a": value}):
+            data = msgpack.packb(whole)
+            if levels < 64:
+                assert fast.decode(data) == whole
+                assert fast.encode(whole) == data
+            else:
+                with pytest.raises(CodecError, match="deep"):
+                    fast.decode(data)
+                with pytest.raises(CodecError, match="deep"):
+                    fast.encode(whole)
+
+
 @pytest.mark.parametrize(("fast", "plain"), PAIRS, ids=["json", "msgpack"])
 def test_depth_is_limited_alike_at_the_very_limit(fast: Codec, plain: Codec) -> None:
     for depth in (63, 64, 65, 66, 300):

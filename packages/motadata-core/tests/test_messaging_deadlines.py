@@ -146,7 +146,7 @@ async def test_server_that_takes_nothing_more_holds_nobody_beyond_the_deadline(t
         calls = [*CALLS.values(), lambda _: subscription.stop()]
         with halted(server):
             for _ in range(6_000):
-                bus._transport.post("nobody", b"x" * 1_200, {})
+                bus._transport.post("nobody", b"x" * 1_200, b"")
                 await asyncio.sleep(0)
             for call in calls:
                 began = loop.time()

@@ -25,7 +25,8 @@ from motadata.core.messaging import (
     create_message_bus,
 )
 from motadata.core.messaging._nats_connection import flush
-from motadata.core.protocols import ConsumerOptions
+from motadata.core.messaging._nats_transport import NatsTransport
+from motadata.core.protocols import BusMessage, ConsumerOptions
 from motadata.core.testing.message_bus import (
     QUICK,
     MessageBusConformance,
@@ -73,6 +74,29 @@ class TestNatsMessageBus(MessageBusConformance):
     @pytest.fixture
     def open_bus(self, embedded_nats: EmbeddedNats) -> OpenBus:
         return lambda: open_on(embedded_nats)
+
+
+async def test_messages_are_taken_where_the_loop_reads_them(
+    bus: NatsMessageBus, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    async def answer(message: BusMessage) -> object:
+        return message.payload
+
+    await bus.subscribe(name, answer, tenant_id="acme")
+    transport = bus._transport
+    assert isinstance(transport, NatsTransport)
+    reader, passed_on = transport._connection.wire._reader, list[bytes]()
+    parse = reader.parse
+
+    async def watched(data: bytes = b"") -> None:
+        passed_on.append(data)
+        await parse(data)
+
+    monkeypatch.setattr(reader, "parse", watched)
+    for number in range(20):
+        assert number == await bus.request(name, number, sender="a", tenant_id="acme")
+    # A ping of the server may be among them.
+    assert not [data for data in passed_on if b"MSG " in data]
 
 
 HEADERS = {"content-type": "application/json;v=1", "motadata-tenant": "acme"}

@@ -14,9 +14,12 @@ from motadata.core.observability import (
     current_trace_id,
     database_call,
     message_call,
+    message_calls,
     model_call,
     record_request,
 )
+from motadata.core.observability._metrics import instruments
+from motadata.core.observability._tenant_labels import OTHER
 from motadata.core.tenancy import tenant_scope
 
 
@@ -170,6 +173,96 @@ def test_message_call_measures_the_client_and_the_handler_apart(
         "messaging.destination.template": "sdk.events.<type>",
         TENANT: "acme",
     }
+
+
+def test_message_call_continues_the_caller_s_trace(finished: Callable[[], ReadableSpan]) -> None:
+    calls = message_calls("process", destination="agent")
+    with calls.call(tenant_id="acme", traceparent=f"00-{'a' * 32}-{'b' * 16}-01") as call:
+        assert call.trace_id == current_trace_id() == "a" * 32
+
+    parent = finished().parent
+    assert parent is not None
+    assert (parent.span_id, parent.is_remote) == (int("b" * 16, 16), True)
+    assert current_trace_id() is None
+
+
+def test_message_call_that_is_not_current_is_the_same_span(
+    finished: Callable[[], ReadableSpan],
+) -> None:
+    with message_call("publish", destination="agent", tenant_id="acme", current=False) as call:
+        call.set_attribute("chunks", 5)
+        assert current_trace_id() is None
+
+    assert finished().name == "publish agent"
+    assert dict(finished().attributes or {}) == {
+        "messaging.system": "nats",
+        "messaging.operation.name": "publish",
+        "messaging.destination.template": "agent",
+        "chunks": 5,
+        TENANT: "acme",
+    }
+
+
+class TestMessageCallWithoutAnSdk:
+    def test_gives_its_trace_to_an_error_and_to_what_it_sends(self) -> None:
+        call = message_call("request", destination="agent", tenant_id="acme", current=False)
+        with pytest.raises(QueryError) as caught, call:
+            raise QueryError("It failed.")
+
+        parent, state = call.trace_headers
+        assert parent[3:35] == call.trace_id == caught.value.trace_id
+        assert (caught.value.tenant_id, state) == ("acme", "")
+
+    def test_passes_on_the_span_around_it(self) -> None:
+        with (
+            message_call("process", destination="agent", tenant_id="acme") as outer,
+            message_call("publish", destination="agent", tenant_id="acme", current=False) as inner,
+        ):
+            assert inner.trace_headers == outer.trace_headers
+            assert outer.trace_id == current_trace_id()
+        assert current_trace_id() is None
+
+    def test_that_fails_is_measured_by_the_code_of_the_error(
+        self, recorded: RecordedMetrics
+    ) -> None:
+        with pytest.raises(QueryError), message_call("publish", destination="x", tenant_id="acme"):
+            raise QueryError("It failed.")
+
+        point = only(recorded, "messaging.client.operation.duration")
+        assert point.attributes["error.type"] == "database_query_error"
+
+    def test_outside_of_every_tenant_takes_the_one_of_the_scope(
+        self, recorded: RecordedMetrics
+    ) -> None:
+        for tenant in ("acme", "globex"):
+            with tenant_scope(tenant), message_call("publish", destination="x"):
+                pass
+
+        points = recorded.points("messaging.client.operation.duration")
+        assert {point.attributes[TENANT]: point.count for point in points} == {
+            "acme": 1,
+            "globex": 1,
+        }
+
+    def test_series_is_asked_for_again_when_tenants_are_named_otherwise(
+        self, recorded: RecordedMetrics
+    ) -> None:
+        limit, named = instruments._named
+        try:
+            for names in (["acme"], ["globex"], ["acme"]):
+                instruments.name_tenants(1, names)
+                for tenant in ("acme", "globex", "acme"):
+                    with message_call("publish", destination="x", tenant_id=tenant):
+                        pass
+        finally:
+            instruments.name_tenants(limit, named)
+
+        points = recorded.points("messaging.client.operation.duration")
+        assert {point.attributes[TENANT]: point.count for point in points} == {
+            "acme": 4,
+            "globex": 1,
+            OTHER: 4,
+        }
 
 
 def test_lookups_are_counted_by_result_and_tier(recorded: RecordedMetrics) -> None:

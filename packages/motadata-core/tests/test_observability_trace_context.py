@@ -21,6 +21,7 @@ from motadata.core.observability import (
     inject_trace,
     span,
 )
+from motadata.core.observability._propagation import _read, read_caller, trace_headers
 from motadata.core.observability._trace_state import MemberList
 
 
@@ -293,6 +294,25 @@ class TestWithoutAnSdk:
 
         assert (outgoing.trace_id, outgoing.parent_id, outgoing.flags) == (TRACE, PARENT, 3)
         assert outgoing.header == "foo=1,bar=2"
+
+    @given(
+        st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-x)?", fullmatch=True)
+        | st.sampled_from(
+            [
+                f"00-{'0' * 32}-{PARENT}-01",
+                f"00-{TRACE}-{'0' * 16}-01",
+                f" 00-{TRACE}-{PARENT}-01",
+                f"00-{TRACE}-{PARENT}-01\n",
+            ]
+        )
+    )
+    def test_header_of_a_message_reads_as_the_header_of_a_request(self, parent: str) -> None:
+        plain, careful = read_caller(parent, None), _read({"traceparent": parent})
+
+        assert (plain is None) == (careful is None)
+        if plain is not None and careful is not None:
+            assert plain.get_span_context() == careful.get_span_context()
+            assert trace_headers(plain) == trace_headers(careful)
 
     def test_flags_that_nobody_knows_are_not_passed_on(self) -> None:
         assert call(("traceparent", f"00-{TRACE}-{PARENT}-ff")).flags == 3

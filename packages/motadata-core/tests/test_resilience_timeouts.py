@@ -11,8 +11,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from motadata.core.resilience import block_timeout
-from motadata.core.resilience._alarms import Alarms
+from motadata.core.resilience import Alarms, block_timeout
 from motadata.core.resilience._timeouts import _alarms_of
 
 

@@ -25,6 +25,9 @@ from motadata.core.errors import CodecError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_NO_OPENINGS: Final = bytes(sorted(frozenset(range(256)) - frozenset(b"[{")))
+_DOLLAR: Final = 0x24
+
 # A record is three containers in its encoded form: {"$record": [name, {…}]}.
 _CONTAINERS_PER_LEVEL: Final = 3
 # And the deepest value may be a vector: {"$vector": [kind, text]}.
@@ -102,13 +105,14 @@ class JsonCodec(LimitedCodec):
             MissingExtraError: It holds a vector, and numpy is not installed.
         """
         data = self._checked(data)
-        openings = data.count(b"[") + data.count(b"{")
+        openings = len(data.translate(None, _NO_OPENINGS))
         deepest = self._max_depth * _CONTAINERS_PER_LEVEL + _CONTAINERS_OF_A_SCALAR
         if openings > deepest:
             self._check_nesting(data, deepest)
         try:
             exact, tree = self._load_exactly(data)
-            if exact and b'"$' not in data:
+            # One letter is found at a tenth of the cost of two.
+            if exact and (_DOLLAR not in data or b'"$' not in data):
                 if openings <= self._max_depth or not is_deeper(tree, self._max_depth):
                     return tree
             elif not exact:

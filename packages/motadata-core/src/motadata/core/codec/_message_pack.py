@@ -77,7 +77,16 @@ class MessagePackCodec(LimitedCodec):
         Raises:
             CodecError: A part of the value has no encoding, or it is too large or nested too deep.
         """
-        data = self._encode_plainly(value)
+        data: bytes | None = None
+        if type(value) is not dict and is_array(value):
+            data = write_lone_vector(cast("Array", value))
+        elif self._is_strict:
+            try:
+                packed = self._pack(value)
+                if is_plain(packed, value, self._max_depth):
+                    data = packed
+            except (TypeError, ValueError, RecursionError):
+                pass
         if data is None:
             data = self._encode_anything(value)
         if len(data) > self._max_bytes:
@@ -104,28 +113,16 @@ class MessagePackCodec(LimitedCodec):
         except (TypeError, ValueError, CodecError, RecursionError):
             exact, tree = False, None
         try:
-            if exact:
-                # msgpack lets bytes be keys, and makes times of its own.
-                known = self._is_strict or not (may_hold_bytes(data) or may_hold_times(data))
-                if known and is_plain(data, tree, self._max_depth):
-                    return tree
-            else:
+            if not exact:
                 tree = unpack_strictly(data)
+            elif (
+                # msgpack lets bytes be keys, and makes times of its own.
+                self._is_strict or not (may_hold_bytes(data) or may_hold_times(data))
+            ) and is_plain(data, tree, self._max_depth):
+                return tree
             return restore(tree, self._form, self._max_depth)
         except RecursionError:
             raise too_deep() from None
-
-    def _encode_plainly(self, value: object) -> bytes | None:
-        """Return the encoding of plain values and vectors, None when there is anything else."""
-        if type(value) is not dict and is_array(value):
-            return write_lone_vector(cast("Array", value))
-        if not self._is_strict:
-            return None
-        try:
-            data = self._pack(value)
-            return data if is_plain(data, value, self._max_depth) else None
-        except (TypeError, ValueError, RecursionError):
-            return None
 
     def _encode_anything(self, value: object) -> bytes:
         try:

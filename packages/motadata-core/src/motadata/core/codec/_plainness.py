@@ -22,7 +22,12 @@ _PERHAPS_NON_FINITE: Final = re.compile(rb"\xcb[\x7f\xff]").search
 # A dict of one entry, whose key begins with a dollar sign.
 _TAG: Final = re.compile(rb"\x81(?:[\xa1-\xbf]|\xd9.|\xda..|\xdb....)\$", re.DOTALL).search
 _DOLLAR: Final = 0x24
-_OF_BYTES: Final = (0xC4, 0xC5, 0xC6)
+_DOUBLE: Final = 0xCB
+_FEW: Final = 8
+"""Entries of a dict among which looking for one long text is cheaper than looking at its bytes."""
+_BIN_8: Final = 0xC4
+_BIN_16: Final = 0xC5
+_BIN_32: Final = 0xC6
 _MINUS_ONE: Final = 0xFF
 _CONTAINERS: Final = frozenset({dict, list, tuple})
 
@@ -37,18 +42,27 @@ def is_plain(packed: bytes, value: object, depth: int) -> bool:
     """
     if type(value) is str:
         return True
+    if type(value) is dict and len(value) <= _FEW:
+        for item in value.values():
+            if type(item) is str and len(packed) - len(item) <= depth and item.isascii():
+                # Around this text are no more bytes than there may be containers within each
+                # other, and none of those that matter here is ASCII.
+                number = packed.find(_DOUBLE)
+                if number >= 0 and _NON_FINITE(packed, number):
+                    return False
+                return _DOLLAR not in packed or not _TAG(packed)
     marks = packed.translate(None, _UNMARKED)
     # As many containers as there are headers, at most, and no more within each other than that.
     if len(marks) > depth and is_deeper(value, depth):
         return False
     if _PERHAPS_NON_FINITE(marks) and _NON_FINITE(packed):
         return False
-    return _DOLLAR not in packed or _TAG(packed) is None
+    return _DOLLAR not in packed or not _TAG(packed)
 
 
 def may_hold_bytes(packed: bytes) -> bool:
     """Tell whether a header of bytes may be in it; a false alarm is a letter outside of ASCII."""
-    return any(header in packed for header in _OF_BYTES)
+    return _BIN_8 in packed or _BIN_16 in packed or _BIN_32 in packed
 
 
 def may_hold_times(packed: bytes) -> bool:

@@ -10,7 +10,7 @@ from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._envelope import Envelope
 from motadata.core.messaging._listening import AgentListener
 from motadata.core.messaging._seconds import check_seconds
-from motadata.core.observability import message_call
+from motadata.core.observability import message_calls
 from motadata.core.protocols import Handler
 from motadata.core.resilience import remaining
 from motadata.core.tenancy import Identifier, TenantId
@@ -34,6 +34,8 @@ class AgentMessages:
         self._envelope = used
         self._counters = counters
         self._drain_timeout = drain_timeout
+        self._publishing = message_calls("publish", destination="agent", system=transport.system)
+        self._requesting = message_calls("request", destination="agent", system=transport.system)
 
     async def publish(
         self, recipient: str, payload: object, *, sender: str, tenant: TenantId
@@ -41,9 +43,8 @@ class AgentMessages:
         """Send a message."""
         subject = subjects.agent_subject(sender, recipient, tenant)
         data = self._envelope.encode(payload)
-        system = self._transport.system
-        with message_call("publish", destination="agent", system=system, tenant_id=tenant):
-            headers = self._envelope.headers(tenant)
+        with self._publishing.call(tenant_id=tenant, current=False) as call:
+            headers = self._envelope.headers(tenant) + envelope.trace_lines(*call.trace_headers)
             await self._transport.send(subject, data, headers)
         self._counters.published += 1
 
@@ -53,14 +54,14 @@ class AgentMessages:
         """Send a message and return its answer."""
         subject = subjects.agent_subject(sender, recipient, tenant)
         data = self._envelope.encode(payload)
-        system = self._transport.system
-        check_seconds(timeout=timeout)
+        if type(timeout) is not float or not 0 < timeout < _LONGEST_REQUEST:
+            check_seconds(timeout=timeout)
         limit = remaining(timeout)
         assert limit is not None
         limit = min(limit, _LONGEST_REQUEST)
-        with message_call("request", destination="agent", system=system, tenant_id=tenant):
-            headers = self._envelope.headers(tenant)
-            headers[envelope.DEADLINE] = str(int(limit * 1000))
+        with self._requesting.call(tenant_id=tenant, current=False) as call:
+            headers = self._envelope.headers(tenant) + envelope.deadline_line(limit)
+            headers += envelope.trace_lines(*call.trace_headers)
             self._counters.published += 1
             try:
                 if limit <= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Final
@@ -172,18 +172,19 @@ class Consumption:
             doublings = min(delivery.deliveries - 1, 60)
             self._again(delivery, min(options.max_delay, options.first_delay * 2.0**doublings))
 
-    async def _call(self, message: BusMessage, headers: dict[str, str]) -> str | None:
+    async def _call(self, message: BusMessage, headers: Mapping[str, str]) -> str | None:
         """Run the handler; return None, or what to call its failure."""
         self._counters.delivered += 1
+        task = asyncio.current_task()
+        assert task is not None
         try:
             await self._handling.run(
-                self._handler, message, headers, timeout=self._options.handler_timeout
+                self._handler, message, headers, task=task, timeout=self._options.handler_timeout
             )
         except Exception as error:  # noqa: BLE001 - the message is tried again or kept apart
             failure: BaseException = error
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if task.cancelling():
                 raise
             failure = error
         else:

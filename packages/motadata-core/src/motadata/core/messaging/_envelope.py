@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 from motadata.core.codec import get_codec
 from motadata.core.errors import CodecError, InvalidIdentifierError, MessagingError
+from motadata.core.messaging._frames import header_lines
 from motadata.core.messaging._subject import Address, lane_of
-from motadata.core.observability import inject_trace
 from motadata.core.protocols import Codec
 
 
@@ -29,6 +30,7 @@ STORED_ID: Final = "Nats-Msg-Id"
 """The header by which JetStream recognises a repeated message."""
 
 _VERSION: Final = ";v=1"
+_MOST_TENANTS: Final = 4096
 
 
 class RefusedError(Exception):
@@ -53,13 +55,11 @@ class Envelope:
         self._decode = codec.decode
         self.encode = codec.encode
 
-    def headers(self, tenant: str) -> dict[str, str]:
-        """Return the headers of an outgoing message, with the current trace."""
-        headers = {CONTENT_TYPE: self._content_type, TENANT: tenant}
-        inject_trace(headers)
-        return headers
+    def headers(self, tenant: str) -> bytes:
+        """Return the headers that every message of a tenant has, as lines."""
+        return _same_lines(self._content_type, tenant)
 
-    def decode(self, headers: dict[str, str], data: bytes) -> object:
+    def decode(self, headers: Mapping[str, str], data: bytes) -> object:
         """Return the payload.
 
         Raises:
@@ -71,7 +71,19 @@ class Envelope:
         return _codec_of(content_type).decode(data)
 
 
-def check_headers(headers: dict[str, str], address: Address) -> None:
+def trace_lines(parent: str, state: str) -> bytes:
+    """Return the headers by which whoever gets a message continues the trace, as lines."""
+    if state:
+        return header_lines({"tracestate": state, "traceparent": parent})
+    return f"traceparent: {parent}\r\n".encode()
+
+
+def deadline_line(seconds: float) -> bytes:
+    """Return the header that says how long the sender waits, as a line."""
+    return f"{DEADLINE}: {int(seconds * 1000)}\r\n".encode()
+
+
+def check_headers(headers: Mapping[str, str], address: Address) -> None:
     """Compare what an envelope claims with what its subject says.
 
     Raises:
@@ -98,9 +110,9 @@ def _lane(key: str, address: Address) -> int | None:
         return None
 
 
-def error_reply(code: str, *, retryable: bool) -> str:
-    """Return the header that marks a reply as a failure."""
-    return f"{code};{'retry' if retryable else 'final'}"
+def error_line(code: str, *, retryable: bool) -> bytes:
+    """Return the header that marks a reply as a failure, as a line."""
+    return header_lines({ERROR: f"{code};{'retry' if retryable else 'final'}"})
 
 
 def reply_failure(recipient: str, header: str, text: object) -> MessagingError:
@@ -109,6 +121,11 @@ def reply_failure(recipient: str, header: str, text: object) -> MessagingError:
     detail = text if isinstance(text, str) else ""
     message = f"The agent {recipient!r} did not answer ({code[:64]}). {detail[:500]}".rstrip()
     return MessagingError(message, retryable=outlook == "retry")
+
+
+@lru_cache(_MOST_TENANTS)
+def _same_lines(content_type: str, tenant: str) -> bytes:
+    return header_lines({CONTENT_TYPE: content_type, TENANT: tenant})
 
 
 @lru_cache(64)

@@ -8,7 +8,8 @@ from typing import Final
 
 from motadata.core.errors import MessagingError
 from motadata.core.messaging._bus import DRAIN_TIMEOUT, Bus
-from motadata.core.messaging._frames import message_size, too_large
+from motadata.core.messaging._envelope import STORED_ID
+from motadata.core.messaging._frames import header_lines, message_size, read_headers, too_large
 from motadata.core.messaging._memory_consumer import MemoryFeed, matches
 from motadata.core.messaging._memory_stream import MemoryStream
 from motadata.core.messaging._nats_streams import StreamLimits
@@ -138,6 +139,11 @@ class InProcessTransport:
         """Nothing outlives the process."""
         return "memory"
 
+    @property
+    def is_congested(self) -> bool:
+        """Nothing waits to be sent."""
+        return False
+
     async def open(self) -> None:
         """Begin."""
         self._is_open = True
@@ -146,24 +152,24 @@ class InProcessTransport:
         """End; the broker keeps what is stored for its other buses."""
         self._is_open = False
 
-    def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    def post(self, subject: str, data: bytes, headers: bytes) -> None:
         """Send to whoever listens."""
         self._check_open()
         _check_size(data, headers)
-        self._broker.send(Incoming(subject, data, headers))
+        self._broker.send(_incoming(subject, data, headers))
 
-    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    async def send(self, subject: str, data: bytes, headers: bytes) -> None:
         """Send to whoever listens, who gets a turn of the loop."""
         self.post(subject, data, headers)
         await asyncio.sleep(0)
 
     async def request(
-        self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
+        self, subject: str, data: bytes, headers: bytes, *, timeout: float
     ) -> Incoming:
         """Send and return the first reply."""
         self._check_open()
         _check_size(data, headers)
-        return await self._broker.request(Incoming(subject, data, headers), timeout=timeout)
+        return await self._broker.request(_incoming(subject, data, headers), timeout=timeout)
 
     async def listen(
         self, pattern: str, receive: Callable[[Incoming], None], *, group: str
@@ -175,15 +181,15 @@ class InProcessTransport:
         return listener
 
     async def store(
-        self, stream: str, subject: str, data: bytes, headers: dict[str, str], *, stored_id: str
+        self, stream: str, subject: str, data: bytes, headers: bytes, *, stored_id: str
     ) -> Stored:
         """Store once."""
         self._check_open()
-        headers["Nats-Msg-Id"] = stored_id
+        headers += header_lines({STORED_ID: stored_id})
         if stream != DEAD_LETTERS:
             # What is kept apart has more headers than it had when it was taken.
             _check_size(data, headers)
-        stored = self._broker.stream(stream).store(Incoming(subject, data, headers), stored_id)
+        stored = self._broker.stream(stream).store(_incoming(subject, data, headers), stored_id)
         await asyncio.sleep(0)
         return stored
 
@@ -215,7 +221,11 @@ class InProcessTransport:
             )
 
 
-def _check_size(data: bytes, headers: dict[str, str]) -> None:
+def _incoming(subject: str, data: bytes, headers: bytes) -> Incoming:
+    return Incoming(subject, data, read_headers(b"\r\n" + headers))
+
+
+def _check_size(data: bytes, headers: bytes) -> None:
     if len(data) > _MAX_PAYLOAD // 2 and message_size(headers, data) > _MAX_PAYLOAD:
         raise too_large(len(data))
 

@@ -9,11 +9,10 @@ from typing import Final
 
 from motadata.core.errors import MessagingError, OverloadError, SDKError
 from motadata.core.messaging._envelope import (
-    ERROR,
     Envelope,
     RefusedError,
     check_headers,
-    error_reply,
+    error_line,
 )
 from motadata.core.messaging._handling import Handling
 from motadata.core.messaging._statistics import Counters
@@ -27,6 +26,8 @@ from motadata.core.tenancy import TenantId
 
 _log = get_logger("messaging")
 
+_TASK: Final = "motadata-agent"
+_NO_PLACE: Final = "It handles as many messages as it may already."
 _MOST_WAITING: Final = 1024
 _MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
 """What may wait for a free place: messages without reply, and their bytes; more is dropped."""
@@ -54,7 +55,8 @@ class AgentListener:
         self._tenant = tenant
         self._max_in_flight = max_in_flight
         self._drain_timeout = drain_timeout
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._started = 0
         self._waiting: deque[tuple[Incoming, Address]] = deque()
         self._waiting_bytes = 0
         self.listener: Listener | None = None
@@ -78,7 +80,9 @@ class AgentListener:
         if len(self._tasks) < self._max_in_flight:
             self._start(incoming, address)
         elif incoming.reply:
-            self._refuse(incoming, address)
+            # So that the sender can ask elsewhere.
+            self._counters.overloaded += 1
+            self._refuse(incoming, address, OverloadError(_NO_PLACE))
         else:
             self._put_off(incoming, address)
 
@@ -89,40 +93,64 @@ class AgentListener:
                 await self.listener.stop()
             end = asyncio.get_running_loop().time() + self._drain_timeout
             while self._tasks and (left := end - asyncio.get_running_loop().time()) > 0:
-                await finish(self._tasks, left)
+                await finish(self._tasks.values(), left)
                 # What was cancelled before it began could not leave by itself.
-                self._tasks = {task for task in self._tasks if not task.done()}
+                self._tasks = {n: task for n, task in self._tasks.items() if not task.done()}
         finally:
             for _ in self._waiting:
                 self._drop()
             self._waiting.clear()
             # Those that are left had no time, or the caller has none.
-            for task in self._tasks:
+            for task in self._tasks.values():
                 task.cancel()
 
     def _start(self, incoming: Incoming, address: Address) -> None:
         self._counters.delivered += 1
+        self._started += 1
         # A fresh context: the subscriber's own tenant, trace and deadline are not the message's.
-        task = asyncio.get_running_loop().create_task(
-            self._work(incoming, address), context=Context()
+        self._tasks[self._started] = asyncio.get_running_loop().create_task(
+            self._work(self._started, incoming, address), name=_TASK, context=Context()
         )
-        self._tasks.add(task)
 
-    async def _work(self, incoming: Incoming, address: Address) -> None:
+    async def _work(self, number: int, incoming: Incoming, address: Address) -> None:
+        result: object = None
+        failure: Exception | None = None
         try:
-            await self._answer(incoming, address)
+            try:
+                message = self._handling.read(incoming, address)
+                result = await self._handling.run(
+                    self._handler,
+                    message,
+                    incoming.headers,
+                    task=self._tasks[number],
+                    timeout=None,
+                )
+            except Exception as error:  # noqa: BLE001 - the sender gets it, or the log does
+                failure = error
+                self._counters.failed += 1
+                if not incoming.reply:
+                    _log.error("handler_failed", error=error, destination=address.name)
+            if incoming.reply:
+                try:
+                    data, headers = self._compose(result, address, error=failure)
+                    if self._transport.is_congested:
+                        await self._transport.send(incoming.reply, data, headers)
+                    else:
+                        self._transport.post(incoming.reply, data, headers)
+                except SDKError as unsendable:
+                    # It has no encoding, or is too large: whoever asked hears that instead.
+                    if self._refuse(incoming, address, unsendable):
+                        _log.warning("reply_refused", error=unsendable, destination=address.name)
         finally:
             # Here and not in a callback, which would be a turn of the loop of its own.
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.discard(task)
-            self._start_next()
+            self._tasks.pop(number, None)
+            if self._waiting:
+                self._start_next()
 
     def _start_next(self) -> None:
-        if self._waiting:
-            incoming, address = self._waiting.popleft()
-            self._waiting_bytes -= len(incoming.data)
-            self._start(incoming, address)
+        incoming, address = self._waiting.popleft()
+        self._waiting_bytes -= len(incoming.data)
+        self._start(incoming, address)
 
     def _put_off(self, incoming: Incoming, address: Address) -> None:
         """Let a message without reply wait for a free place: nobody waits for an answer."""
@@ -138,50 +166,19 @@ class AgentListener:
         self._counters.dropped += 1
         _log.warning("message_dropped", reason="slow_consumer")
 
-    def _refuse(self, incoming: Incoming, address: Address) -> None:
-        """Answer at once that there is no place, so that the sender can ask elsewhere."""
-        self._counters.overloaded += 1
-        refusal = OverloadError("It handles as many messages as it may already.")
-        data, headers = self._compose(None, address, error=refusal)
+    def _refuse(self, incoming: Incoming, address: Address, reason: SDKError) -> bool:
+        """Answer at once that there is no answer, and why; tell whether that could be said."""
         try:
+            data, headers = self._compose(None, address, error=reason)
             self._transport.post(incoming.reply, data, headers)
         except SDKError as error:
-            _log.warning("reply_failed", error=error)
-
-    async def _answer(self, incoming: Incoming, address: Address) -> None:
-        result: object = None
-        failure: Exception | None = None
-        try:
-            message = self._handling.read(incoming, address)
-            result = await self._handling.run(
-                self._handler, message, incoming.headers, timeout=None
-            )
-        except Exception as error:  # noqa: BLE001 - the sender gets it, or the log does
-            failure = error
-            self._counters.failed += 1
-            if not incoming.reply:
-                _log.error("handler_failed", error=error, destination=address.name)
-        if incoming.reply:
-            await self._reply(incoming, address, result, error=failure)
-
-    async def _reply(
-        self, incoming: Incoming, address: Address, result: object, *, error: Exception | None
-    ) -> None:
-        try:
-            try:
-                data, headers = self._compose(result, address, error=error)
-                await self._transport.send(incoming.reply, data, headers)
-            except SDKError as unsendable:
-                # It has no encoding, or is too large: whoever asked hears that instead, at once.
-                data, headers = self._compose(None, address, error=unsendable)
-                self._transport.post(incoming.reply, data, headers)
-                _log.warning("reply_refused", error=unsendable, destination=address.name)
-        except SDKError as failure:
-            _log.warning("reply_failed", error=failure, destination=address.name)
+            _log.warning("reply_failed", error=error, destination=address.name)
+            return False
+        return True
 
     def _compose(
         self, result: object, address: Address, *, error: Exception | None
-    ) -> tuple[bytes, dict[str, str]]:
+    ) -> tuple[bytes, bytes]:
         """Return payload and headers of an answer.
 
         Raises:
@@ -189,11 +186,11 @@ class AgentListener:
         """
         headers = self._envelope.headers(address.tenant)
         if isinstance(error, SDKError):
-            headers[ERROR] = error_reply(error.code, retryable=error.retryable)
+            headers += error_line(error.code, retryable=error.retryable)
             result = str(error)
         elif error is not None:
             # Its text may hold anything; its type is enough to find it in the log of who failed.
             _log.error("handler_failed", error=error)
-            headers[ERROR] = error_reply("internal_error", retryable=False)
+            headers += error_line("internal_error", retryable=False)
             result = f"Its handler raised {type(error).__name__}."
         return self._envelope.encode(result), headers

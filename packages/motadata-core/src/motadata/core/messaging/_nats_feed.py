@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +58,7 @@ class NatsDelivery:
         self._say(b"+WPI")
 
     def _say(self, verdict: bytes) -> None:
-        self._connection.wire.post(self.incoming.reply, verdict, {})
+        self._connection.wire.post(self.incoming.reply, verdict, b"")
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ class NatsFeed:
             "idle_heartbeat": int(_HEARTBEAT * _SECOND),
         }
         try:
-            self._connection.wire.post(order.subject, json.dumps(wish).encode(), {}, order.inbox)
+            self._connection.wire.post(order.subject, json.dumps(wish).encode(), b"", order.inbox)
         except SDKError as error:
             _log.warning("order_failed", error=error)
         else:
@@ -182,7 +183,7 @@ class NatsFeed:
                 self._send(order)
 
 
-def _end(order: _Order, headers: dict[str, str]) -> None:
+def _end(order: _Order, headers: Mapping[str, str]) -> None:
     """Count what an order that expired or was refused did not bring as free again."""
     try:
         unfilled = int(headers.get(_UNFILLED, ""))

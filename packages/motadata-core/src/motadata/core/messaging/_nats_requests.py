@@ -7,10 +7,10 @@ from itertools import count
 from typing import Final
 
 from motadata.core.errors import MessagingError
-from motadata.core.messaging._alarms import Alarms
 from motadata.core.messaging._nats_connection import Connection
 from motadata.core.messaging._nats_errors import translated
 from motadata.core.messaging._transport import Incoming
+from motadata.core.resilience import Alarms
 
 
 _NOBODY: Final = "503"
@@ -37,7 +37,7 @@ class Requests:
             await self._connection.wire.subscribe(self._prefix + "*", self._receive)
 
     async def request(
-        self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
+        self, subject: str, data: bytes, headers: bytes, *, timeout: float
     ) -> Incoming:
         """Send and return the first reply.
 

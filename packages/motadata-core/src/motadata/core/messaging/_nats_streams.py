@@ -158,7 +158,7 @@ class JetStream:
 
     async def _once(self, method: str, arguments: dict[str, object]) -> dict[str, object]:
         reply = await self._requests.request(
-            f"$JS.API.{method}", json.dumps(arguments).encode(), {}, timeout=_ATTEMPT
+            f"$JS.API.{method}", json.dumps(arguments).encode(), b"", timeout=_ATTEMPT
         )
         answer = json.loads(reply.data)
         assert isinstance(answer, dict)

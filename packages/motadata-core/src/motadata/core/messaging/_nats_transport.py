@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from motadata.core.errors import DeadlineExceededError, MessagingError, OverloadError
+from motadata.core.messaging._envelope import STORED_ID
+from motadata.core.messaging._frames import header_lines
 from motadata.core.messaging._nats_connection import Connection, flush
 from motadata.core.messaging._nats_errors import translated
 from motadata.core.messaging._nats_feed import NatsFeed
@@ -54,12 +56,19 @@ class NatsTransport:
         self._publish_timeout = publish_timeout
         self._monitoring_urls = monitoring_urls
         self._requests = Requests(connection)
+        # Itself and not by a method around it: each coroutine costs every request.
+        self.request = self._requests.request
         self._jetstream = JetStream(self._requests, timeout=publish_timeout)
 
     @property
     def durability(self) -> Durability:
         """What the acknowledgement of a stored message means."""
         return self._durability
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether so much waits to be sent that whoever sends more should wait as well."""
+        return self._connection.wire.is_congested
 
     async def open(self) -> None:
         """Connect and make sure that the streams are there."""
@@ -81,22 +90,16 @@ class NatsTransport:
         """Send what is still buffered and disconnect."""
         await self._connection.close()
 
-    def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
-        """Send to whoever listens, without making room for more first."""
+    def post(self, subject: str, data: bytes, headers: bytes) -> None:
+        """Send to whoever listens, however much waits to be sent."""
         self._connection.wire.post(subject, data, headers)
 
-    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    async def send(self, subject: str, data: bytes, headers: bytes) -> None:
         """Send to whoever listens, and wait while too much waits to be sent."""
         wire = self._connection.wire
         if wire.is_congested:
             await wire.drain()
         wire.post(subject, data, headers)
-
-    async def request(
-        self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
-    ) -> Incoming:
-        """Send and return the first reply."""
-        return await self._requests.request(subject, data, headers, timeout=timeout)
 
     async def listen(
         self, pattern: str, receive: Callable[[Incoming], None], *, group: str
@@ -125,13 +128,13 @@ class NatsTransport:
         return subscription
 
     async def store(
-        self, stream: str, subject: str, data: bytes, headers: dict[str, str], *, stored_id: str
+        self, stream: str, subject: str, data: bytes, headers: bytes, *, stored_id: str
     ) -> Stored:
         """Store once, and again with the same id until that is acknowledged.
 
         A stream has no leader for some seconds after one was lost.
         """
-        headers["Nats-Msg-Id"] = stored_id
+        headers += header_lines({STORED_ID: stored_id})
         limit = remaining(self._publish_timeout)
         assert limit is not None
         loop = asyncio.get_running_loop()
@@ -157,7 +160,7 @@ class NatsTransport:
         raise kind(message, remedy=remedy) from last
 
     async def _store_once(
-        self, subject: str, data: bytes, headers: dict[str, str], timeout: float
+        self, subject: str, data: bytes, headers: bytes, timeout: float
     ) -> Stored:
         reply = await self._requests.request(subject, data, headers, timeout=timeout)
         try:

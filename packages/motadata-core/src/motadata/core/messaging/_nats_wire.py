@@ -2,7 +2,7 @@
 
 The driver makes the connection, signs in, pings, reconnects and subscribes again. Per message it
 wakes two tasks and fills two queues, which costs as much as a codec. Here the messages of one turn
-of the event loop are written together, and one that comes in is delivered where it is read.
+of the event loop are written together, and one that comes in is delivered where the loop reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from motadata.core.errors import MessagingError, OverloadError
-from motadata.core.messaging._frames import Deliver, FrameReader, too_large, write_frame
+from motadata.core.messaging._frame_reader import Deliver, FrameReader
+from motadata.core.messaging._frames import too_large, write_frame
 from motadata.core.messaging._nats_errors import closed_error, translated
 from motadata.core.messaging._transport import Incoming
 from motadata.core.observability import get_logger
@@ -43,7 +44,7 @@ class Wire:
         self._is_scheduled = False
         # The attributes with underscores are the driver's; `nats-py<3` in pyproject.toml goes with
         # them, and every test of the bus notices when they change.
-        self._reader = FrameReader(client._ps, broken=_broken)  # noqa: SLF001
+        self._reader = FrameReader(client._ps, broken=_broken, began=self._listen_early)  # noqa: SLF001
         client._ps = self._reader  # type: ignore[assignment]  # noqa: SLF001
         self._take_pong = client._process_pong  # noqa: SLF001
         client._process_pong = self._pong  # type: ignore[method-assign]  # noqa: SLF001
@@ -54,8 +55,8 @@ class Wire:
         """Whether whoever sends should `drain` first."""
         return self._client._pending_data_size > _CONGESTED  # noqa: SLF001
 
-    def post(self, subject: str, data: bytes, headers: dict[str, str], reply: str = "") -> None:
-        """Send a message when the loop's turn ends, or when the connection is back.
+    def post(self, subject: str, data: bytes, headers: bytes, reply: str = "") -> None:
+        """Send a message at the end of the loop's turn at latest, or when the connection is back.
 
         Raises:
             OverloadError: Too much waits to be sent.
@@ -65,17 +66,24 @@ class Wire:
         if client.is_closed:
             raise closed_error()
         frame = write_frame(subject, reply, headers, data)
-        limit = min(client.max_payload, BUFFER)
-        if len(frame) > limit and (len(frame) > BUFFER or _size(frame) > limit):
+        size = len(frame)
+        limit = client.max_payload
+        if size > BUFFER or (size > limit and _size(frame) > limit):
             raise too_large(len(data))
-        if client._pending_data_size + len(frame) > BUFFER:  # noqa: SLF001
+        if client._pending_data_size + size > BUFFER:  # noqa: SLF001
             message = "Sending: the connection is down or slow, and its buffer is full."
             raise OverloadError(message, remedy="Send less, or wait for the server.")
         client._pending.append(frame)  # noqa: SLF001
-        client._pending_data_size += len(frame)  # noqa: SLF001
+        client._pending_data_size += size  # noqa: SLF001
         if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._write)
+            loop = asyncio.get_running_loop()
+            # Where nobody else is about to run, nobody will add to what is written. An event loop
+            # that does not show that gets the turn that the others are spared.
+            if getattr(loop, "_ready", True):
+                self._is_scheduled = True
+                loop.call_soon(self._write)
+            else:
+                self._write()
 
     async def drain(self) -> None:
         """Return when less waits to be sent, or the connection is down and everything waits.
@@ -140,6 +148,24 @@ class Wire:
         """Drop the connection after a closing that failed halfway."""
         if transport := self._client._transport:  # noqa: SLF001
             transport.close()  # type: ignore[no-untyped-call]  # the driver's
+
+    def _listen_early(self) -> None:
+        """Deliver messages where the loop reads them: the driver's task would do it a turn later.
+
+        What is no message goes on to that task, and what comes while it still has some to read.
+        """
+        stream = getattr(self._client._transport, "_io_reader", None)  # noqa: SLF001
+        if not isinstance(stream, asyncio.StreamReader) or not hasattr(stream, "_buffer"):
+            return
+        reader, connection, feed = self._reader, self._reader.connections, stream.feed_data
+
+        def feed_data(data: bytes) -> None:
+            if connection == reader.connections and not stream._buffer:  # noqa: SLF001
+                data = reader.take(data)
+            if data:
+                feed(data)
+
+        stream.feed_data = feed_data  # type: ignore[assignment,method-assign]  # of this one
 
     def _watch(self, subscription: Subscription) -> None:
         # The driver's annotations know only what it begins with.

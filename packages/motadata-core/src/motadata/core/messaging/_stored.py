@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from motadata.core.errors import ConfigurationError
-from motadata.core.identifiers import new_id
+from motadata.core.identifiers import new_id_text
 from motadata.core.messaging import _envelope as envelope
 from motadata.core.messaging import _subject as subjects
 from motadata.core.messaging._consumption import Consumption, Verdict
 from motadata.core.messaging._dead_letters import dead_letter_headers, read_dead_letter
 from motadata.core.messaging._envelope import Envelope
+from motadata.core.messaging._frames import header_lines
 from motadata.core.messaging._handling import Handling
 from motadata.core.messaging._transport import Delivery, FeedPlace, FeedRequest, Transport
 from motadata.core.observability import message_call
@@ -52,15 +53,17 @@ class StoredMessages:
         key: str | None,
     ) -> PublishedMessage:
         """Store a message and return when that is acknowledged."""
-        own_id = str(new_id()) if message_id is None else Identifier(message_id)
+        own_id = new_id_text() if message_id is None else Identifier(message_id)
         # Without the lane: a repeated message is the same one, whatever its key.
         stored_id = subjects.stored_id(subject, own_id)
         data = self._envelope.encode(payload)
         system = self._transport.system
-        with message_call("publish", destination=stream, system=system, tenant_id=tenant):
-            headers = self._envelope.headers(tenant)
+        with message_call(
+            "publish", destination=stream, system=system, tenant_id=tenant, current=False
+        ) as call:
+            headers = self._envelope.headers(tenant) + envelope.trace_lines(*call.trace_headers)
             if key is not None:
-                headers[envelope.KEY] = Identifier(key)
+                headers += header_lines({envelope.KEY: Identifier(key)})
                 subject = subjects.in_lane(subject, subjects.lane_of(key, tenant))
             stored = await self._transport.store(
                 stream, subject, data, headers, stored_id=stored_id
@@ -127,7 +130,9 @@ class StoredMessages:
                 subjects.DEAD_LETTERS,
                 subjects.dead_letter_subject(name, address.tenant),
                 delivery.incoming.data,
-                dead_letter_headers(delivery, reason=verdict.reason, error=verdict.error),
+                header_lines(
+                    dead_letter_headers(delivery, reason=verdict.reason, error=verdict.error)
+                ),
                 stored_id=subjects.dead_letter_id(request.stream, consumer, delivery.sequence),
             )
 

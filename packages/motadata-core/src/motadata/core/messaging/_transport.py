@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +16,11 @@ INBOX: str = "_INBOX."
 
 @dataclass(slots=True)
 class Incoming:
-    """A message as it came off the wire."""
+    """A message as it came off the wire; its headers may be those of others too."""
 
     subject: str
     data: bytes
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     reply: str = ""
 
 
@@ -104,6 +104,8 @@ Take = Callable[[Delivery, int], None]
 class Transport(Protocol):
     """Carries bytes between processes, or within one.
 
+    Headers that go out are lines, as `_frames.header_lines` writes them.
+
     Raises:
         MessagingError: The server cannot be reached or refuses.
         OverloadError: A buffer or a stream is full.
@@ -117,6 +119,11 @@ class Transport(Protocol):
         """What the acknowledgement of a stored message means."""
         ...
 
+    @property
+    def is_congested(self) -> bool:
+        """Whether so much waits to be sent that whoever sends more should wait as well."""
+        ...
+
     async def open(self) -> None:
         """Connect."""
         ...
@@ -125,16 +132,16 @@ class Transport(Protocol):
         """Send what is still buffered and disconnect."""
         ...
 
-    def post(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
-        """Send to whoever listens, without making room for more first."""
+    def post(self, subject: str, data: bytes, headers: bytes) -> None:
+        """Send to whoever listens, however much waits to be sent."""
         ...
 
-    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    async def send(self, subject: str, data: bytes, headers: bytes) -> None:
         """Send to whoever listens, and wait while too much waits to be sent."""
         ...
 
     async def request(
-        self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float
+        self, subject: str, data: bytes, headers: bytes, *, timeout: float
     ) -> Incoming:
         """Send and return the first reply.
 
@@ -154,7 +161,7 @@ class Transport(Protocol):
         ...
 
     async def store(
-        self, stream: str, subject: str, data: bytes, headers: dict[str, str], *, stored_id: str
+        self, stream: str, subject: str, data: bytes, headers: bytes, *, stored_id: str
     ) -> Stored:
         """Store once and return when that is acknowledged."""
         ...

@@ -16,6 +16,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from motadata.core.observability._conventions import MESSAGE_DURATION, PROCESS_DURATION
+from motadata.core.observability._current_span import UnrecordedSpan, attach_span, current_span
 from motadata.core.observability._metrics import BoundHistogram, instruments
 from motadata.core.observability._operations import ERROR_TYPE, Operation, type_of
 from motadata.core.observability._propagation import read_caller, trace_headers
@@ -23,9 +24,6 @@ from motadata.core.observability._tracing import (
     Attribute,
     Span,
     SpanKind,
-    UnrecordedSpan,
-    attach_span,
-    current_span,
     mark_error,
     nothing_records,
     span_tenant,

@@ -17,13 +17,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from motadata.core.observability._trace_state import MemberList
-from motadata.core.observability._tracing import (
+from motadata.core.observability._current_span import (
     DeferredSpan,
     UnrecordedSpan,
     attach_span,
     current_span,
 )
+from motadata.core.observability._trace_state import MemberList
 
 
 Carrier = Mapping[str, str] | Iterable[tuple[str, str]]

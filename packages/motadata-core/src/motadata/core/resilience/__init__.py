@@ -9,6 +9,7 @@ The contracts of what instances may share are in `motadata.core.protocols.resili
 """
 
 from motadata.core.resilience._adaptive import AdaptiveLimit
+from motadata.core.resilience._alarms import Alarms
 from motadata.core.resilience._breaker import BreakerPolicy, CircuitBreaker
 from motadata.core.resilience._breakers import CircuitBreakers
 from motadata.core.resilience._bulkhead import Bulkhead
@@ -39,6 +40,7 @@ from motadata.core.resilience._token_bucket import TokenBucket
 
 __all__ = [
     "AdaptiveLimit",
+    "Alarms",
     "BreakerPolicy",
     "Bulkhead",
     "CircuitBreaker",
