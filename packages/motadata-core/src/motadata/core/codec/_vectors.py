@@ -24,6 +24,8 @@ _WIDTHS: Final = {"<f4": 4, "<f8": 8}
 # By the character of a type in numpy, which is far quicker to get than its name.
 _KINDS: Final = {"f": "<f4", "d": "<f8"}
 
+_dtypes: dict[str, np.dtype[np.generic]] = {}
+
 
 def is_array(value: object) -> bool:
     """Tell whether `value` is an array of numpy, without importing numpy."""
@@ -44,7 +46,8 @@ def pack_vector(value: Array) -> tuple[str, bytes]:
         raise CodecError(message, remedy="Pass one vector, as .astype('float32') or 'float64'.")
     if dtype.str != kind:
         value = value.astype(kind)
-    if not _all_finite(value):
+    # Looking for a zero among the answers takes a quarter of the time of their `all`.
+    if 0 in _numpy().isfinite(value).tobytes():
         message = "A vector that holds NaN or an infinity has no encoding."
         raise CodecError(message, remedy="Replace these numbers, or leave the vector out.")
     return kind, value.tobytes()
@@ -62,8 +65,13 @@ def unpack_vector(kind: str, data: bytes) -> Array:
     if width is None or len(data) % width:
         message = f"A vector of type {kind[:8]!r} cannot have {len(data)} bytes."
         raise CodecError(message, remedy="It may come from a newer version: update motadata-core.")
-    vector: Array = _numpy().frombuffer(data, kind)
-    if not _all_finite(vector):
+    numpy = _numpy()
+    dtype = _dtypes.get(kind)
+    if dtype is None:
+        # Reading the name costs as much as reading the vector.
+        dtype = _dtypes[kind] = numpy.dtype(kind)
+    vector: Array = numpy.frombuffer(data, dtype)
+    if 0 in numpy.isfinite(vector).tobytes():
         message = "The data holds a vector with NaN or an infinity."
         raise CodecError(message, remedy="Replace these numbers, or leave the vector out.")
     return vector
@@ -78,8 +86,3 @@ def _numpy() -> ModuleType:
     except ImportError:
         raise MissingExtraError("numpy", extra="vectors", distribution="motadata-core") from None
     return np
-
-
-def _all_finite(vector: Array) -> bool:
-    # Looking for a zero among the answers takes a quarter of the time of their `all`.
-    return 0 not in _numpy().isfinite(vector).tobytes()
