@@ -24,7 +24,7 @@ from motadata.core.protocols import (
     Subscription,
 )
 from motadata.core.protocols.message_bus import DEFAULT_CONSUMER
-from motadata.core.resilience import time_limit
+from motadata.core.resilience import check_deadline, time_limit
 from motadata.core.tenancy import resolve_tenant
 
 
@@ -83,6 +83,8 @@ class Bus:
             active, self._active = self._active, []
             async with time_limit(None, what="what is in hand to be finished"):
                 await asyncio.gather(*(one.stop() for one in active))
+            # They keep to the deadline themselves, and may be the first to find that it is over.
+            check_deadline(what="the end of what was in hand")
         finally:
             await self._transport.close()
 
@@ -252,3 +254,4 @@ class _Active:
             self._active.remove(self._one)
             async with time_limit(None, what="messages in hand to be handled"):
                 await self._one.stop()
+            check_deadline(what="the end of a subscription")

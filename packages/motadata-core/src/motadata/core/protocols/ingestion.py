@@ -72,7 +72,11 @@ class DocumentLoader(Protocol):
 
 
 class IngestionService(Protocol):
-    """Takes files of any kind into a tenant's knowledge base."""
+    """Takes files of any kind into a tenant's knowledge base.
+
+    Uploading again what is stored changes nothing, so that an upload that was interrupted is simply
+    repeated.
+    """
 
     async def upload(
         self,
@@ -85,17 +89,23 @@ class IngestionService(Protocol):
         """Read and store one file, or every file of a folder.
 
         A single file that fails raises; in a folder it becomes a failure in the report and the
-        other files go on.
+        other files go on. Cancelling it stops at once; what is stored by then stays.
 
         Args:
             content: Path of a file or folder, or the bytes of one file.
             source: Name of the document; needed for bytes. A path's default is its own name;
                 the files of a folder are named `folder/inner/file.md`.
-            on_progress: Called on the event loop for each step of each file.
+            on_progress: Called on the event loop for each step of each file: `queued`, `loading`,
+                `storing`, `done`, or `failed` in the place of what did not succeed.
             tenant_id: None means the tenant of the scope.
 
         Raises:
-            IngestionError: A single file cannot be read, or the path does not exist.
+            TenantRequiredError: No tenant is given and none is in scope.
+            InvalidIdentifierError: The tenant's name is malformed.
+            IngestionError: A single file cannot be read, the path does not exist, or bytes have no
+                name.
+            SDKError: A single document cannot be stored; what the knowledge base said.
+            DeadlineExceededError: The deadline of the caller ended it.
         """
         ...
 

@@ -13,7 +13,10 @@ class Predictor(Protocol):
 
     Raises:
         TenantRequiredError: No tenant is given and none is in scope.
-        MLError: The model is unknown to the tenant, or the features do not fit it.
+        InvalidIdentifierError: The tenant's name is malformed.
+        MLError: The model is unknown to the tenant, or the features do not fit it: one is missing,
+            or is of another kind.
+        DeadlineExceededError: The deadline of the caller ended it.
     """
 
     async def predict(
@@ -29,7 +32,7 @@ class Predictor(Protocol):
         *,
         tenant_id: str | None = None,
     ) -> Sequence[object]:
-        """Return one prediction a set of features, in order."""
+        """Return one prediction a set of features, in order; none of it when one does not fit."""
         ...
 
     async def health(self) -> Health:

@@ -20,7 +20,7 @@ UsageGroup = Literal[
     "error",
     "price_version",
 ]
-"""What calls can be told apart by; days and months are those of UTC."""
+"""What calls can be told apart by; days (`2026-03-01`) and months (`2026-03`) are those of UTC."""
 
 
 class UsageTotal(Protocol):
@@ -72,6 +72,9 @@ class UsageReader(Protocol):
 
     Raises:
         TenantRequiredError: No tenant is given and none is in scope.
+        InvalidIdentifierError: The tenant's name is malformed.
+        ConfigurationError: A group is unknown, or a time has no zone.
+        DeadlineExceededError: The deadline of the caller ended it.
     """
 
     async def usage_by(
@@ -83,10 +86,12 @@ class UsageReader(Protocol):
     ) -> Sequence[UsageTotal]:
         """Return what the tenant used, by nothing (one sum), or by one thing or several.
 
+        There is a sum for each group that has calls, and so none at all for who used nothing.
+
         Args:
             groups: What to tell apart.
-            since: Calls that began then or later; with a time zone.
-            until: Calls that began before; with a time zone.
+            since: Calls that began then or later, to the millisecond; with a time zone.
+            until: Calls that began before, to the millisecond; with a time zone.
             tenant_id: None means the tenant of the scope.
         """
         ...
