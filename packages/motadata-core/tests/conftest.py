@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextvars import Context, copy_context
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from types import CoroutineType
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -53,3 +54,22 @@ async def begun_tasks() -> AsyncIterator[list[tuple[str, float | None]]]:
     loop.set_task_factory(begin)
     yield begun
     loop.set_task_factory(None)
+
+
+class Complaint(Protocol):
+    """Says why one test of a kit fails for an implementation, or nothing when it passes."""
+
+    async def __call__(self, kit: object, test: str, **fixtures: object) -> str: ...
+
+
+@pytest.fixture
+def complaint() -> Complaint:
+    async def run(kit: object, test: str, **fixtures: object) -> str:
+        wanted = signature(getattr(kit, test)).parameters
+        try:
+            await getattr(kit, test)(**{name: fixtures[name] for name in wanted})
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - the kit's complaint
+            return repr(error)
+        return ""
+
+    return run
