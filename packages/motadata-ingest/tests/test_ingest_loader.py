@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from motadata.core.errors import (
     ConfigurationError,
+    DeadlineExceededError,
     FileTooLargeError,
     IngestionError,
     LoaderCrashedError,
@@ -25,6 +26,7 @@ from motadata.core.errors import (
     UnsupportedFormatError,
 )
 from motadata.core.protocols import DocumentLoader
+from motadata.core.resilience import deadline_scope
 from motadata.core.testing.document_loader import DocumentLoaderConformance
 from motadata.ingest import IsolatedLoader, Limits
 from motadata.ingest._process import WorkerProcess
@@ -177,6 +179,13 @@ async def test_process_that_died_while_idle_is_replaced(loader: IsolatedLoader):
 
 
 @linux
+async def test_reading_ends_with_the_deadline_of_its_caller(loader: IsolatedLoader):
+    with deadline_scope(0.0), pytest.raises(DeadlineExceededError):
+        await loader.load(b"Text.", source="a.txt")
+
+    assert (await loader.load(b"Text.", source="a.txt")).text == "Text."
+
+
 async def test_cancelling_kills_the_reading_process(loader: IsolatedLoader):
     (worker,) = workers(loader)
     reading = asyncio.create_task(loader.load(SLOW, source="slow.csv"))

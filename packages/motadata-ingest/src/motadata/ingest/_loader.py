@@ -11,6 +11,7 @@ from typing import Final, Self
 from motadata.core.errors import ConfigurationError, IngestionError, SDKError
 from motadata.core.models import Document, Health
 from motadata.core.observability import get_logger
+from motadata.core.resilience import time_limit
 from motadata.core.tenancy import current_tenant
 from motadata.ingest._files import check_file, read_chunks, too_large
 from motadata.ingest._frames import CHUNK
@@ -104,20 +105,10 @@ class IsolatedLoader:
 
         Raises:
             IngestionError: One of its kinds says why the file cannot be read.
+            DeadlineExceededError: The deadline of the caller ended it.
         """
-        if not isinstance(content, bytes):
-            await asyncio.to_thread(check_file, content, self._limits)
-        elif len(content) > self._limits.file_bytes:
-            raise too_large(len(content), self._limits)
-        async with self._turns.turn(current_tenant() or "", timeout=_WAIT_SECONDS):
-            self._loads += 1
-            self._quiet.clear()
-            try:
-                return await self._load(content, source)
-            finally:
-                self._loads -= 1
-                if not self._loads:
-                    self._quiet.set()
+        async with time_limit(None, what="a file to be read"):
+            return await self._load_in_turn(content, source)
 
     async def health(self) -> Health:
         """Say whether files can be read, and which layers of isolation are missing."""
@@ -135,6 +126,21 @@ class IsolatedLoader:
             remedy = "Use Linux 5.13 or later with Landlock and user namespaces."
             return Health("degraded", detail=f"{detail} {remedy}")
         return Health("ok")
+
+    async def _load_in_turn(self, content: bytes | PathLike[str], source: str) -> Document:
+        if not isinstance(content, bytes):
+            await asyncio.to_thread(check_file, content, self._limits)
+        elif len(content) > self._limits.file_bytes:
+            raise too_large(len(content), self._limits)
+        async with self._turns.turn(current_tenant() or "", timeout=_WAIT_SECONDS):
+            self._loads += 1
+            self._quiet.clear()
+            try:
+                return await self._load(content, source)
+            finally:
+                self._loads -= 1
+                if not self._loads:
+                    self._quiet.set()
 
     async def _load(self, content: bytes | PathLike[str], source: str) -> Document:
         worker = await self._take()

@@ -9,7 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from motadata.core.errors import ConfigurationError, IngestionError, SDKError
+from motadata.core.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    IngestionError,
+    SDKError,
+)
 from motadata.core.errors import ConnectionError as DatabaseConnectionError
 from motadata.core.models import Health, IngestedDocument
 from motadata.core.observability import get_logger, span
@@ -21,6 +26,7 @@ from motadata.core.protocols import (
     UploadProgress,
     UploadReport,
 )
+from motadata.core.resilience import time_limit
 from motadata.core.tenancy import TenantId, resolve_tenant, tenant_scope
 from motadata.ingest._files import access_error
 from motadata.ingest._folders import FoundFile, check_source, folder_name, list_files, readable
@@ -88,8 +94,25 @@ class FileIngestionService:
         Raises:
             TenantRequiredError: No tenant is given and none is in scope.
             IngestionError: A single file cannot be read, or the path does not exist.
+            DeadlineExceededError: The deadline of the caller ended it; what is stored stays.
         """
         tenant = resolve_tenant(tenant_id)
+        async with time_limit(None, what="an upload"):
+            return await self._upload(content, source, tenant, on_progress)
+
+    async def health(self) -> Health:
+        """Say whether files can be read, and in what isolation."""
+        if isinstance(self._loader, IsolatedLoader):
+            return await self._loader.health()
+        return Health("ok")
+
+    async def _upload(
+        self,
+        content: str | PathLike[str] | bytes,
+        source: str | None,
+        tenant: TenantId,
+        on_progress: ProgressCallback | None,
+    ) -> UploadReport:
         if isinstance(content, bytes):
             if source is None:
                 message = "Bytes were uploaded without a name."
@@ -104,12 +127,6 @@ class FileIngestionService:
             name = check_source(name.rstrip("/")) if name.rstrip("/") else ""
             return await self._upload_folder(content, name, tenant, on_progress)
         return await self._upload_one(Path(content), check_source(name), tenant, on_progress)
-
-    async def health(self) -> Health:
-        """Say whether files can be read, and in what isolation."""
-        if isinstance(self._loader, IsolatedLoader):
-            return await self._loader.health()
-        return Health("ok")
 
     async def _upload_one(
         self,
@@ -159,7 +176,7 @@ class FileIngestionService:
             try:
                 document = await self._take_in_found(file, tenant, position=index + 1, tell=tell)
                 outcomes[index] = FileOutcome(file.source, document=document)
-            except (DatabaseConnectionError, ConfigurationError):
+            except (DatabaseConnectionError, ConfigurationError, DeadlineExceededError):
                 # No file would fare better; those that are stored cost nothing the next time.
                 raise
             except SDKError as error:

@@ -1,8 +1,7 @@
 """The contracts by which components meet; none of them knows another's package.
 
-Each is a `typing.Protocol`: any object that fits will do. `motadata.core.testing` holds suites of
-tests that an implementation, ours or yours, subclasses to prove that it fits; those for agents,
-memory and predictors come with their first implementations.
+Each is a `typing.Protocol`: any object that fits will do. `motadata.core.testing` holds a suite of
+tests for each, which an implementation, ours or yours, subclasses to prove that it fits.
 """
 
 from motadata.core.protocols.agent import Agent, Memory

@@ -102,7 +102,8 @@ async def outlast_deadline_at(
 
 
 async def _reached(gate: Gate, task: asyncio.Future[object], patience: float) -> None:
-    waiting = asyncio.ensure_future(gate.reached.wait())
-    await asyncio.wait({waiting, task}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    waiting: asyncio.Future[object] = asyncio.ensure_future(gate.reached.wait())
+    both = (waiting, task)
+    await asyncio.wait(both, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     assert gate.reached.is_set(), "The call did not come to the gate: await `gate.passage()` in it."

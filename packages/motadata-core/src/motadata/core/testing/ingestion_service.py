@@ -40,7 +40,7 @@ _TOKENS: Final = b"The VPN token is reset by calling 4711."
 _UNREADABLE: Final = (b"", b" \n\t\n ", b"\x00\x01\x02\x03" * 64 + b"Bluebird")
 
 
-class _GatedKnowledgeBase(FakeKnowledgeBase):
+class GatedKnowledgeBase(FakeKnowledgeBase):
     """Stores only while its gate is open."""
 
     def __init__(self, gate: Gate) -> None:
@@ -73,7 +73,7 @@ class IngestionServiceConformance:
     @pytest.fixture
     def knowledge_base(self, gate: Gate) -> KnowledgeBase:
         """Give the knowledge base into which the service stores."""
-        return _GatedKnowledgeBase(gate)
+        return GatedKnowledgeBase(gate)
 
     @pytest.fixture
     def gate(self) -> Iterator[Gate]:

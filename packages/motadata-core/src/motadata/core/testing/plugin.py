@@ -10,15 +10,26 @@ import pytest
 
 
 pytest.register_assert_rewrite(
+    "motadata.core.testing._cache_computations",
+    "motadata.core.testing._database_deadlines",
+    "motadata.core.testing._database_work",
+    "motadata.core.testing.agent",
     "motadata.core.testing.cache",
     "motadata.core.testing.codec",
-    "motadata.core.testing._database_work",
+    "motadata.core.testing.component",
     "motadata.core.testing.database",
+    "motadata.core.testing.document_loader",
     "motadata.core.testing.feedback",
+    "motadata.core.testing.gate",
     "motadata.core.testing.gateway",
+    "motadata.core.testing.guardrail",
+    "motadata.core.testing.ingestion_service",
     "motadata.core.testing.knowledge_base",
+    "motadata.core.testing.memory",
     "motadata.core.testing.message_bus",
+    "motadata.core.testing.predictor",
     "motadata.core.testing.resilience",
+    "motadata.core.testing.usage_reader",
 )
 
 from motadata.core.testing._database_fixtures import (  # noqa: E402 - the kits' rewriting comes first

@@ -181,20 +181,17 @@ class PredictorConformance:
             await predictor.predict_batch("hours", [{"value": 1.0}], tenant_id=other)
 
     async def test_models_of_one_name_predict_for_their_own_tenants_at_once(
-        self, predictor: Predictor, register: RegisterModel, tenant: str
+        self, predictor: Predictor, register: RegisterModel
     ) -> None:
-        intercepts = [float(100 * number) for number in range(20)]
-        for intercept in intercepts:
-            await register("hours", intercept, f"{tenant}-{intercept:.0f}")
+        intercepts = {f"kit-{uuid4().hex}": float(100 * number) for number in range(20)}
+        for tenant, intercept in intercepts.items():
+            await register("hours", intercept, tenant)
 
         predicted = await asyncio.gather(
-            *(
-                predictor.predict("hours", {"value": 1.0}, tenant_id=f"{tenant}-{intercept:.0f}")
-                for intercept in intercepts
-            )
+            *(predictor.predict("hours", {"value": 1.0}, tenant_id=tenant) for tenant in intercepts)
         )
 
-        assert _numbers(*predicted) == pytest.approx([1.0 + each for each in intercepts])
+        assert _numbers(*predicted) == pytest.approx([1.0 + each for each in intercepts.values()])
 
     async def test_no_prediction_without_a_tenant(
         self, predictor: Predictor, register: RegisterModel, tenant: str
