@@ -110,6 +110,10 @@ class Connection(Protocol):
         """Roll back and leave a clean session behind; see `_session`."""
         ...
 
+    def check_answers(self) -> None:
+        """Look at the server's answers before the driver does; see `_answers`."""
+        ...
+
     def is_fit(self) -> bool:
         """Tell once whether the next user may have it as it is; see `_session`."""
         ...

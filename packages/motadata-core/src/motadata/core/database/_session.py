@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
+from motadata.core.database._answers import check_answers
 from motadata.core.database._driver import load_driver
 from motadata.core.database._reading import reading_connection
 
@@ -45,6 +46,10 @@ def connection_class() -> type:
             """Roll back, then clean the session."""
             await self.execute(f"rollback; {_CLEAN}", timeout=timeout)
             self._is_clean = True
+
+        def check_answers(self) -> None:
+            """Have what the server answers from now on looked at before the driver reads it."""
+            check_answers(self._transport, self._protocol)
 
         def is_fit(self) -> bool:
             """Tell once whether its session is clean and no transaction is open."""

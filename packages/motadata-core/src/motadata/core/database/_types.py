@@ -15,6 +15,7 @@ async def prepare_connection(connection: Connection) -> None:
     It runs in one transaction, for the look-ups take several round trips, and a pooler in
     transaction mode may serve each from another server connection otherwise.
     """
+    connection.check_answers()
     try:
         await connection.execute("begin")
         await _teach(connection)
