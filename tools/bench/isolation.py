@@ -60,6 +60,7 @@ class Servers:
         self.postgres = postgres
         self.redis = redis
         self.nats = nats
+        self._failing_over = asyncio.Lock()
         host = parse_qs(urlsplit(postgres.runtime_dsn).query)["host"][0]
         self.proxies = (
             FaultProxy(str(Path(host) / ".s.PGSQL.5432"), seed=1),
@@ -69,8 +70,10 @@ class Servers:
 
     async def fail_over(self) -> None:
         """Kill the Redis-protocol server and start it again, with nothing in it."""
-        await self.redis.kill()
-        await self.redis.start()
+        # One after the other: a second kill would fall into the first one's start.
+        async with self._failing_over:
+            await self.redis.kill()
+            await self.redis.start()
 
 
 async def sites(
