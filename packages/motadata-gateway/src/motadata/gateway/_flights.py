@@ -128,13 +128,14 @@ class Flight(Generic[Answer]):
         self._settled = True  # the notes of the call are the leader's own
         try:
             self.answer = await work
-        except asyncio.CancelledError:
-            if leader is not None and self._closed and not leader.uncancel():
-                raise _closed_error() from None
-            self.abandoned = not self._closed
-            raise
         except Exception as error:
             self.error, self._trace = error, error.__traceback__
+            raise
+        except BaseException as error:
+            ends = self._closed and isinstance(error, asyncio.CancelledError)
+            if ends and leader is not None and not leader.uncancel():
+                raise _closed_error() from None
+            self.abandoned = not self._closed
             raise
         finally:
             self._land()
@@ -197,6 +198,7 @@ class Flight(Generic[Answer]):
         if self._landed:
             return
         self._landed = True
+        self._leader = None
         self._tell_ended()
         for reader in self._readers:
             if reader.outcome is not None and not reader.outcome.done():
