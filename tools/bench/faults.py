@@ -252,6 +252,9 @@ async def _publishers(
 
     async def wait_for_some() -> None:
         await asyncio.sleep(seconds)
+        # Before what is stored is read, which would not end while more comes faster than that.
+        stop.set()
+        await asyncio.gather(*tasks)
 
     try:
         yield wait_for_some, nothing
